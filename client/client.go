@@ -1,0 +1,108 @@
+// Package client is the Go SDK: one interface to a mailbox, and a package for
+// each way to reach it, so that a program carries only what it uses.
+//
+//	client/link   our long connection, recommended
+//	client/poll   HTTP
+//	client/mqtt   MQTT 5
+//	client/xmpp   XMPP
+//
+// All of them keep the same promises. Send returns when the server has the
+// message on disk. A message received is given again after a reconnect until
+// it has been acknowledged, and only then never again.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Draft is a message to be sent.
+type Draft struct {
+	// ID makes a retry harmless: the same id is stored once. Empty means a
+	// fresh one.
+	ID string
+	// To is an address, "bob" or "bob@example.org".
+	To string
+	// Type is the media type of Body; empty means text/plain; charset=utf-8.
+	Type string
+	Body []byte
+	// Expires is how long the message is worth delivering; zero means for ever.
+	Expires time.Duration
+	// Urgency is very-low, low, normal or high (RFC 8030); empty means normal.
+	Urgency string
+}
+
+// Receipt says that a message is durable.
+type Receipt struct {
+	ID string
+	// Seq is its place in the recipient's box; zero where the protocol has no
+	// word for it.
+	Seq uint64
+	// Duplicate says that the server had it already.
+	Duplicate bool
+}
+
+// Message is a message received.
+type Message struct {
+	// Seq is its place in the box and Prev the place of the one before, as
+	// this device sees it. Both are zero where the protocol has no word for
+	// them (MQTT 3.1.1).
+	Seq, Prev uint64
+	ID        string
+	From, To  string
+	Device    string // the sender's device, if told
+	Time      time.Time
+	Type      string
+	Body      []byte
+}
+
+// Mailbox is one connected device of a user, by whatever way. Send, Receive
+// and Ack may be called from different goroutines.
+type Mailbox interface {
+	// Send returns when the server has made d durable. An error of type
+	// *Refused is the server's answer; anything else may be tried again with
+	// the same ID.
+	Send(ctx context.Context, d Draft) (Receipt, error)
+	// Receive blocks until there is a message.
+	Receive(ctx context.Context) (Message, error)
+	// Ack says that the application has stored m and everything before it.
+	Ack(ctx context.Context, m Message) error
+	// Close says goodbye and disconnects.
+	Close() error
+}
+
+// Options says where and as whom to connect.
+type Options struct {
+	// Addr is host:port, or for poll and WebSockets a URL.
+	Addr string
+	// User and Password, or Token.
+	User, Password string
+	Token          string
+	// Device names this reader of the mailbox. Empty means the way's own
+	// default name.
+	Device string
+	// TLS, if not nil, is used from the first byte (XMPP without it uses
+	// STARTTLS where the server offers it).
+	TLS *tls.Config
+	// Log, if not nil, hears of reconnects.
+	Log *slog.Logger
+}
+
+// Refused is the server's no.
+type Refused struct {
+	Code string // the protocol's own word
+	Text string
+}
+
+func (e *Refused) Error() string {
+	if e.Text == "" {
+		return "refused: " + e.Code
+	}
+	return "refused: " + e.Code + ": " + e.Text
+}
+
+// ErrClosed is returned after Close.
+var ErrClosed = errors.New("client: closed")

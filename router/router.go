@@ -1,0 +1,209 @@
+// Package router knows which devices are connected now, and rings them.
+//
+// It carries no messages. A session is rung and then reads its box from its
+// own cursor, at the pace its connection can take, so a slow phone costs the
+// server a cursor and not a queue.
+//
+//	door ── Submit ──▶ Mail.Post ──▶ store ── Watch ──▶ router ── Wake ──▶ door
+//	                                                                        │
+//	door ◀──────────────────────── Session.Next ◀───────────────────────────┘
+//
+// One device has one session. When it attaches again, by whatever door, the
+// older session is ended with [Replaced].
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/address"
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/mailbox"
+)
+
+// Door is one of the ways in and out.
+type Door uint8
+
+const (
+	Poll Door = iota
+	XMPP
+	MQTT
+	Link
+	doors
+)
+
+var doorNames = [doors]string{"poll", "xmpp", "mqtt", "link"}
+
+// Doors lists all of them.
+func Doors() []Door { return []Door{Poll, XMPP, MQTT, Link} }
+
+func (d Door) String() string { return doorNames[d] }
+
+// Reason says why the server ends a session. Each door has its own words for
+// it: an XMPP stream error, an MQTT reason code, a link CLOSE.
+type Reason string
+
+const (
+	Replaced Reason = "replaced" // the same device attached again
+	Draining Reason = "draining" // the server is going down; come back
+	Expired  Reason = "expired"  // the token has ended
+	Removed  Reason = "removed"  // the account was removed, or its password changed
+)
+
+// Errors of Submit.
+var (
+	// ErrNoRecipient: there is no such user here.
+	ErrNoRecipient = errors.New("router: no such recipient")
+	// ErrRemote: the address is at another server, and this one does not federate.
+	ErrRemote = errors.New("router: recipient is at another server")
+)
+
+// Client is the connection behind a session. Its methods must not block and
+// may be called from any goroutine.
+type Client interface {
+	// Wake says that Next may have something.
+	mailbox.Waker
+	// End asks the connection to say goodbye and to Close the session.
+	End(Reason)
+}
+
+// Accounts is what the router needs to know of accounts.
+type Accounts interface {
+	// Exists reports whether user, a canonical bare address, is one of ours.
+	// It must not block.
+	Exists(user string) bool
+}
+
+// Router connects sessions to boxes.
+type Router struct {
+	mail     *mailbox.Mail
+	accounts Accounts
+	domain   string
+
+	seed   maphash.Seed
+	shards [256]shard
+	behind backlog // sessions whose Next must be read from the disk
+
+	live   [doors]atomic.Int64
+	posted [doors]atomic.Uint64
+	handed [doors]atomic.Uint64
+}
+
+// shard is a part of the table of live sessions.
+type shard struct {
+	mu sync.RWMutex
+	// live has the sessions that follow a box, linked by Session.peer.
+	live map[string]*Session
+}
+
+// readers is how many goroutines read the disk for sessions that catch up.
+const readers = 4
+
+// New returns a router for the users of domain and starts to watch the store.
+// Its goroutines end with ctx.
+func New(ctx context.Context, mail *mailbox.Mail, accounts Accounts, domain string) *Router {
+	r := &Router{mail: mail, accounts: accounts, domain: domain, seed: maphash.MakeSeed()}
+	r.behind.some.L = &r.behind.mu
+	for i := range r.shards {
+		r.shards[i].live = map[string]*Session{}
+	}
+	mail.Watch(r.ring)
+	for range readers {
+		go r.reader(ctx) // ends when the backlog does
+	}
+	context.AfterFunc(ctx, r.behind.end)
+	return r
+}
+
+// Domain is the domain of our users.
+func (r *Router) Domain() string { return r.domain }
+
+func (r *Router) shard(box string) *shard {
+	return &r.shards[maphash.String(r.seed, box)%uint64(len(r.shards))]
+}
+
+// ring wakes the sessions that follow box.
+func (r *Router) ring(box string, last mailbox.Seq) {
+	sh := r.shard(box)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.live[box]; s != nil; s = s.peer {
+		s.client.Wake() // does not block, takes no lock of ours
+	}
+}
+
+// Submit sends p.Message from who to the user named by to. It fills in From,
+// To and Boxes, and Device if that is empty, and hands p to [mailbox.Mail.Post]. The recipient's box comes
+// first, so Seqs[0] is the place that a sender is told.
+//
+// An error means that nothing was posted and p is still the caller's.
+func (r *Router) Submit(door Door, who auth.Who, to string, p *mailbox.Post) error {
+	a, err := address.Parse(to, r.domain)
+	if err != nil {
+		return err
+	}
+	if a.Domain != r.domain {
+		return fmt.Errorf("%w: %s", ErrRemote, a.Domain)
+	}
+	bare := a.Bare()
+	if a.User == "" || !r.accounts.Exists(bare) {
+		return fmt.Errorf("%w: %s", ErrNoRecipient, bare)
+	}
+	p.From, p.To = who.User, a.String()
+	if p.Device == "" {
+		p.Device = who.Device
+	}
+	p.Boxes = append(p.Boxes[:0], bare)
+	if bare != who.User {
+		p.Boxes = append(p.Boxes, who.User)
+	}
+	r.posted[door].Add(1)
+	r.mail.Post(p)
+	return nil
+}
+
+// Presence is one live session of a user.
+type Presence struct {
+	Device string
+	Door   Door
+	Since  time.Time
+}
+
+// Presence lists the live sessions of user, a canonical bare address.
+func (r *Router) Presence(user string) []Presence {
+	sh := r.shard(user)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	var ps []Presence
+	for s := sh.live[user]; s != nil; s = s.peer {
+		ps = append(ps, Presence{s.who.Device, s.door, time.UnixMilli(s.since).UTC()})
+	}
+	return ps
+}
+
+// EndUser ends every session of user.
+func (r *Router) EndUser(user string, why Reason) {
+	sh := r.shard(user)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.live[user]; s != nil; s = s.peer {
+		s.client.End(why)
+	}
+}
+
+// Stats counts what went through one door.
+type Stats struct {
+	Sessions int64  // live now
+	Posted   uint64 // messages handed to the mailbox
+	Handed   uint64 // entries handed to sessions
+}
+
+// Stats returns the counters of door.
+func (r *Router) Stats(door Door) Stats {
+	return Stats{r.live[door].Load(), r.posted[door].Load(), r.handed[door].Load()}
+}

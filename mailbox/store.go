@@ -38,12 +38,15 @@ func (e *TrimmedError) Error() string {
 // Retention says how long entries are kept, by age and by count, whichever
 // bites first. Zero means without limit.
 type Retention struct {
-	Age   time.Duration
+	// Age is how long an entry is kept. Zero means for ever.
+	Age time.Duration
+	// Count is how many entries a box keeps. Zero means all.
 	Count int
 	// IDs is how long the id of a message is remembered, so that a retry is
 	// known as one. Zero means as long as Age.
 	IDs time.Duration
 	// Cursors is how long the cursor of a device that never comes is kept.
+	// Zero means for ever.
 	Cursors time.Duration
 }
 

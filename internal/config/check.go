@@ -1,0 +1,82 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Address is one address to listen on.
+type Address struct {
+	// Key is the option that sets it.
+	Key string
+	// Name is what it is called, "mqtts".
+	Name string
+	Addr string
+}
+
+// All lists the addresses that are not empty, in the order of the fields.
+func (l Listen) All() []Address {
+	var all []Address
+	for _, a := range []Address{
+		{"listen.http", "http", l.HTTP}, {"listen.https", "https", l.HTTPS},
+		{"listen.mqtt", "mqtt", l.MQTT}, {"listen.mqtts", "mqtts", l.MQTTS},
+		{"listen.xmpp", "xmpp", l.XMPP}, {"listen.xmpps", "xmpps", l.XMPPS},
+		{"listen.link", "link", l.Link}, {"listen.links", "links", l.Links},
+	} {
+		if a.Addr != "" {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// Check finds what cannot be, before anything is opened.
+func (c *Config) Check() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("config: "+format, args...))
+	}
+	if c.Data == "" {
+		bad("data: a directory is wanted")
+	}
+	if c.Domain == "" || strings.ContainsAny(c.Domain, "@/ \t\n") {
+		bad("domain: %q is not a domain", c.Domain)
+	}
+	if c.Listen.XMPPS2S != "" {
+		bad("listen.xmpp_s2s: this version does not federate with other XMPP servers; leave it empty")
+	}
+	open := c.Listen.All()
+	if len(open) == 0 {
+		bad("listen: every address is empty, so nobody could come in")
+	}
+	for _, a := range open {
+		if _, _, err := net.SplitHostPort(a.Addr); err != nil {
+			bad("%s: %q is not host:port", a.Key, a.Addr)
+		} else if c.Insecure && !Loopback(a.Addr) {
+			bad("insecure: refused, since %s (%s) can be reached from other machines", a.Addr, a.Key)
+		}
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		bad("tls: cert and key belong together")
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	return errors.Join(errs...)
+}
+
+// Loopback reports whether addr, host:port, is reached from this machine alone.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,154 @@
+// Package metrics shows the server's counters to Prometheus, and to whoever
+// asks whether it is alive and ready.
+//
+// Nothing is counted here. The counters belong to the packages that count;
+// they give a snapshot, a plain struct, whenever somebody asks. The names are
+// listed in docs/operations.md; a test compares.
+package metrics
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+)
+
+// Sources are where snapshots come from. A nil one is left out.
+type Sources struct {
+	// Version is that of the program.
+	Version string
+	Store   func() mailbox.StoreStats
+	Router  func(router.Door) router.Stats
+	// Doors has the counters of each door that is open.
+	Doors map[router.Door]func() Door
+	// Ready is nil while the server can do its work.
+	Ready func() error
+}
+
+// Door is the account of one door. A nil map or zero means that the door has
+// no such thing.
+type Door struct {
+	// Connections is how many are open, Accepted how many ever were.
+	Connections, Accepted uint64
+	// BytesIn and BytesOut are as the protocol sees them; packets are reads
+	// and writes of sockets.
+	BytesIn, BytesOut, PacketsIn, PacketsOut uint64
+	// Wakeups is how often a device was stirred after a silence.
+	Wakeups uint64
+	// Dropped is how many messages that may be lost were, since somebody did
+	// not read them in time.
+	Dropped uint64
+	// Errors counts what went wrong, by kind: what the peer did wrong, what he
+	// may not, and what we failed at.
+	Errors map[string]uint64
+}
+
+// Handler answers at /metrics.
+func Handler(s Sources) http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{s},
+	)
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc("posthouse_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
+}
+
+// descs has every metric of ours.
+var descs []*prometheus.Desc
+
+var (
+	buildInfo = desc("build_info", "Always 1; the label says which version this is.", "version")
+	ready     = desc("ready", "1 while /readyz says so, else 0.")
+
+	messages = desc("messages_total", "Messages that came in by a door, and that went out by one.", "door", "direction")
+	sessions = desc("sessions", "Devices with a live session.", "door")
+
+	connections = desc("connections", "Open connections, logged in or not.", "door")
+	accepted    = desc("connections_accepted_total", "Connections ever accepted.", "door")
+	bytes       = desc("bytes_total", "Bytes as the protocol sees them, without TLS.", "door", "direction")
+	packets     = desc("packets_total", "Reads and writes of sockets.", "door", "direction")
+	wakeups     = desc("wakeups_total", "Bursts of traffic after a silence: each wakes a radio.", "door")
+	dropped     = desc("ephemeral_dropped_total", "Messages that may be lost, and were, since a receiver was slow.", "door")
+	errs        = desc("errors_total", "What went wrong, by kind.", "door", "kind")
+
+	commitSeconds = desc("store_commit_duration_seconds", "Time to make a group of posts durable.")
+	groupPosts    = desc("store_group_posts", "Posts made durable by one commit.")
+	groupMax      = desc("store_group_posts_max", "Most posts made durable by one commit since the start.")
+	duplicates    = desc("store_duplicates_total", "Posts that were there already.")
+	failed        = desc("store_failed_total", "Posts that could not be stored, or were refused.")
+	storeBytes    = desc("store_bytes_total", "Bytes of messages stored, each box counted.")
+	tailReads     = desc("store_tail_reads_total", "Reads of the end of a box, by whether memory had it.", "result")
+	tailBytes     = desc("store_tail_bytes", "Bytes of messages held in memory.")
+	trimmed       = desc("store_trimmed_total", "Entries removed by retention.")
+)
+
+type collector struct{ s Sources }
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(buildInfo, 1, c.s.Version)
+	if c.s.Ready != nil {
+		if c.s.Ready() == nil {
+			gauge(ready, 1)
+		} else {
+			gauge(ready, 0)
+		}
+	}
+	if c.s.Router != nil {
+		for _, door := range router.Doors() {
+			st, name := c.s.Router(door), door.String()
+			count(messages, st.Posted, name, "in")
+			count(messages, st.Handed, name, "out")
+			gauge(sessions, float64(st.Sessions), name)
+		}
+	}
+	for door, snapshot := range c.s.Doors {
+		st, name := snapshot(), door.String()
+		gauge(connections, float64(st.Connections), name)
+		count(accepted, st.Accepted, name)
+		count(bytes, st.BytesIn, name, "in")
+		count(bytes, st.BytesOut, name, "out")
+		count(packets, st.PacketsIn, name, "in")
+		count(packets, st.PacketsOut, name, "out")
+		count(wakeups, st.Wakeups, name)
+		count(dropped, st.Dropped, name)
+		for kind, n := range st.Errors {
+			count(errs, n, name, kind)
+		}
+	}
+	if c.s.Store != nil {
+		st := c.s.Store()
+		ch <- prometheus.MustNewConstSummary(commitSeconds, st.Commits, st.CommitTime.Seconds(), nil)
+		ch <- prometheus.MustNewConstSummary(groupPosts, st.Commits, float64(st.Posts), nil)
+		gauge(groupMax, float64(st.MaxGroup))
+		count(duplicates, st.Duplicates)
+		count(failed, st.Failed)
+		count(storeBytes, st.Bytes)
+		count(tailReads, st.TailHits, "memory")
+		count(tailReads, st.TailMisses, "disk")
+		gauge(tailBytes, float64(st.TailBytes))
+		count(trimmed, st.Trimmed)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -111,6 +112,9 @@ func (ml *Mail) check(p *Post) error {
 			return err
 		}
 	}
+	if twice(p.Boxes) {
+		return fmt.Errorf("%w: a box is named twice", ErrInvalid)
+	}
 	if n := len(p.Body); n > ml.limits.Body {
 		return fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, n, ml.limits.Body)
 	}
@@ -122,6 +126,25 @@ func (ml *Mail) check(p *Post) error {
 		return fmt.Errorf("%w: properties of %d bytes, at most %d", ErrTooLarge, attrs, ml.limits.Attrs)
 	}
 	return nil
+}
+
+// twice reports whether a string stands twice in ss.
+func twice(ss []string) bool {
+	if len(ss) > 16 {
+		ss = slices.Sorted(slices.Values(ss))
+		for i := range ss[1:] {
+			if ss[i] == ss[i+1] {
+				return true
+			}
+		}
+		return false
+	}
+	for i := range ss {
+		if slices.Contains(ss[:i], ss[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 func checkName(what, s string) error {

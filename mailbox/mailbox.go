@@ -31,7 +31,10 @@ package mailbox
 
 import (
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Seq is a place in a box. The first message has 1, each later one a greater
@@ -83,6 +86,29 @@ func (m *Message) Attr(name string) (value string, ok bool) {
 // Expired reports whether m has lost its worth at now.
 func (m *Message) Expired(now time.Time) bool {
 	return !m.Expires.IsZero() && !now.Before(m.Expires)
+}
+
+// Digest is a hash of what makes m this message and not another: To, Type,
+// Body, and Attrs but for those that belong to one door. Two posts by one
+// sender with one ID and another digest are in conflict. It is stored by
+// engines and never changes. It is not proof against a sender who seeks a
+// collision; he would deceive only himself.
+func (m *Message) Digest() uint64 {
+	typ := m.Type
+	if typ == "" {
+		typ = TypeText
+	}
+	const prime = 0x9e3779b97f4a7c15
+	h := xxhash.Sum64(m.Body)
+	h = h*prime ^ xxhash.Sum64String(m.To)
+	h = h*prime ^ xxhash.Sum64String(typ)
+	for _, a := range m.Attrs {
+		if strings.IndexByte(a.Name, ':') < 0 {
+			h = h*prime ^ xxhash.Sum64String(a.Name)
+			h = h*prime ^ xxhash.Sum64String(a.Value)
+		}
+	}
+	return h
 }
 
 // Size is how many bytes m counts for in limits and caches.

@@ -46,7 +46,7 @@ type Post struct {
 	// Seqs has the place of the message in each of Boxes, in their order.
 	Seqs []Seq
 	// Duplicate says that the message was there already: Seqs, and Time, are
-	// those of the first time.
+	// those of the first time, also if Boxes were others then.
 	Duplicate bool
 	// Err is why nothing was stored.
 	Err error
@@ -60,7 +60,8 @@ func (p *Post) Done() bool { return p.done.Load() }
 // Finish marks p as done and wakes whoever waits. Only a [Store] or [Mail]
 // calls it, once.
 func (p *Post) Finish() {
-	w := p.Notify // p belongs to its owner again as soon as done is set
+	w := p.Notify  // p belongs to its owner again as soon as done is set
+	p.Notify = nil // a store may keep p, and with it the message, for long
 	p.done.Store(true)
 	if w != nil {
 		w.Wake()

@@ -1,0 +1,230 @@
+// Package learn finds out how long a network's NAT remembers an idle
+// connection. It is a state machine without I/O and without a clock of its
+// own, so that a client runs it, a test runs a day of it in a millisecond, and
+// the server can judge what a client says it found.
+//
+// A NAT forgets a mapping some fixed time T after the last packet. A heartbeat
+// must come more often than that, but each one wakes the radio, so it should
+// come only a little more often. [Learner] keeps a bracket: the longest
+// silence that is known to have survived, and the shortest that is known not
+// to have.
+//
+//	Min          good                bad                Max
+//	 ├────────────┼───────────────────┼──────────────────┤
+//	              │   next probe = √(good·bad)
+//	              └ Interval = good less the margin
+//
+// It asks for probes: connections beside the live one, silent for a given
+// time, then asked whether they still work. So the live connection is never
+// deaf for the sake of knowledge. Silences multiply: the bracket is halved on
+// a logarithmic scale, and six probes narrow 15 seconds … 30 minutes to 8 %.
+//
+// A failure counts against the NAT only when it happened twice at the same
+// silence, since a lost packet looks the same once. A reset, a change of
+// network, a restart of the server never count.
+package learn
+
+import (
+	"math"
+	"time"
+)
+
+// Config bounds a Learner. A zero field means its default.
+type Config struct {
+	// Min is the shortest heartbeat ever used, believed to be safe
+	// everywhere. Default 15 s.
+	Min time.Duration
+	// Max is the longest worth having. Default 30 min.
+	Max time.Duration
+	// Margin is the part of the longest silence known to survive that is
+	// given away for safety. Default 0.025.
+	Margin float64
+	// Precision is the ratio of the two ends of the bracket at which probing
+	// stops. Default 1.08.
+	Precision float64
+	// Confirm is how many failures at one silence count as the NAT's.
+	// Default 2.
+	Confirm int
+	// Fresh is how long a finding is believed before it is probed again.
+	// Default 7 days.
+	Fresh time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Min == 0 {
+		c.Min = 15 * time.Second
+	}
+	if c.Max == 0 {
+		c.Max = 30 * time.Minute
+	}
+	if c.Margin == 0 {
+		c.Margin = 0.025
+	}
+	if c.Precision == 0 {
+		c.Precision = 1.08
+	}
+	if c.Confirm == 0 {
+		c.Confirm = 2
+	}
+	if c.Fresh == 0 {
+		c.Fresh = 7 * 24 * time.Hour
+	}
+	return c
+}
+
+// Finding is what is known about one network.
+type Finding struct {
+	// Good is the longest silence that survived; zero if nothing is known.
+	Good time.Duration
+	// Bad is the shortest silence that did not; zero if none is known.
+	Bad time.Duration
+	// At is when this was last confirmed.
+	At time.Time
+}
+
+// Outcome is how a silence ended.
+type Outcome int
+
+const (
+	// Survived: the peer answered.
+	Survived Outcome = iota
+	// Silent: no answer came, and the network is there (a new connection works).
+	Silent
+	// Unrelated: the connection ended for a reason that says nothing about the
+	// NAT: a reset, another network, no network at all, a restart of the server.
+	Unrelated
+)
+
+// Learner learns about one network. The zero value is not ready: use New.
+type Learner struct {
+	c       Config
+	f       Finding
+	prior   Finding       // what others found; not yet confirmed here
+	tries   int           // failures so far at trying
+	trying  time.Duration // the silence that failed tries times
+	probes  int
+	settled bool
+}
+
+// New returns a Learner that starts from what it found itself before, or else
+// from prior, what others found on the same network. Both may be zero.
+func New(c Config, own, prior Finding, now time.Time) *Learner {
+	l := &Learner{c: c.withDefaults(), prior: prior}
+	if own.Good > 0 && now.Sub(own.At) < l.c.Fresh {
+		l.f = own
+		l.settle()
+	} else if own.Good > 0 && prior.Good == 0 {
+		l.prior = own // old, but a better place to start than nowhere
+	}
+	return l
+}
+
+// Interval is how long the live connection may be silent.
+func (l *Learner) Interval() time.Duration {
+	good := max(l.f.Good, l.c.Min)
+	return max(l.c.Min, time.Duration(float64(good)*(1-l.c.Margin)).Truncate(time.Millisecond))
+}
+
+// Finding is what is known now.
+func (l *Learner) Finding() Finding { return l.f }
+
+// Probes is how many different silences have been probed.
+func (l *Learner) Probes() int { return l.probes }
+
+// Probe says what silence to try next; ok is false when enough is known.
+func (l *Learner) Probe() (silence time.Duration, ok bool) {
+	if l.settled {
+		return 0, false
+	}
+	if l.tries > 0 {
+		return l.trying, true // failed, and not yet confirmed
+	}
+	if p := l.prior.Good; p > l.f.Good && (l.f.Bad == 0 || p < l.f.Bad) {
+		return min(p, l.c.Max), true
+	}
+	lo, hi := float64(max(l.f.Good, l.c.Min)), float64(l.c.Max)
+	if l.f.Bad > 0 {
+		hi = float64(l.f.Bad)
+	}
+	return time.Duration(math.Sqrt(lo * hi)), true
+}
+
+// Ended tells the outcome of a silence: of a probe, or of the live connection
+// between two of its heartbeats.
+func (l *Learner) Ended(silence time.Duration, o Outcome, now time.Time) {
+	switch o {
+	case Survived:
+		l.survived(silence, now)
+	case Silent:
+		l.failed(silence, now)
+	case Unrelated:
+	}
+}
+
+func (l *Learner) survived(silence time.Duration, now time.Time) {
+	if l.tries > 0 && silence >= l.trying {
+		l.tries = 0 // what failed before was not the NAT
+	}
+	if silence < l.f.Good {
+		return
+	}
+	probed := silence > l.f.Good
+	l.f.Good, l.f.At = silence, now
+	if l.f.Bad > 0 && l.f.Bad <= silence {
+		l.f.Bad = 0 // it was wrong, or the network has changed for the better
+	}
+	if !probed {
+		return
+	}
+	l.probes++
+	if p := l.prior; p.Good > 0 && silence >= min(p.Good, l.c.Max) {
+		// As others found: then their upper end is believed too.
+		if p.Bad > silence && (l.f.Bad == 0 || p.Bad < l.f.Bad) {
+			l.f.Bad = p.Bad
+		}
+		l.prior = Finding{}
+	}
+	l.settle()
+}
+
+func (l *Learner) failed(silence time.Duration, now time.Time) {
+	if l.tries == 0 || silence < l.trying {
+		l.tries, l.trying = 0, silence
+	}
+	if l.tries++; l.tries < l.c.Confirm {
+		l.settled = false // it must be looked into, also when all seemed known
+		return
+	}
+	l.tries = 0
+	l.probes++
+	l.f.At = now
+	if l.f.Bad == 0 || silence < l.f.Bad {
+		l.f.Bad = silence
+	}
+	if l.f.Good >= l.f.Bad {
+		l.f.Good = 0 // the network is worse than it was: begin below
+	}
+	if l.prior.Good >= l.f.Bad {
+		l.prior = Finding{}
+	}
+	l.settle()
+}
+
+// settle ends the search when the bracket is narrow enough.
+func (l *Learner) settle() {
+	end := l.c.Max
+	if l.f.Bad > 0 {
+		end = min(end, l.f.Bad)
+	}
+	l.settled = float64(end) <= float64(max(l.f.Good, l.c.Min))*l.c.Precision
+}
+
+// Stale has what was found probed again, once it is older than Config.Fresh:
+// first whether it still holds, then whether more would do.
+func (l *Learner) Stale(now time.Time) bool {
+	if !l.settled || now.Sub(l.f.At) < l.c.Fresh {
+		return false
+	}
+	l.prior, l.f, l.settled = l.f, Finding{}, false
+	return true
+}

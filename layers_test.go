@@ -22,7 +22,9 @@ const module = "github.com/posthouse-im/posthouse"
 var layers = []struct{ pkg, may string }{
 	{"mailbox", ""},
 	{"address", ""},
-	{"keepalive", ""},
+	{"keepalive", "mailbox keepalive/learn"},
+	{"keepalive/learn", ""},
+	{"bench", "transport/*/*"},
 	{"auth", "mailbox address"},
 	{"router", "mailbox auth address"},
 	{"internal/conn", "internal/conn/*"},

@@ -109,7 +109,7 @@ func (s *Session) Handed() mailbox.Seq { return s.handed }
 // before as this device sees it: what it was handed last, or where it began.
 //
 // A *mailbox.TrimmedError says that entries are gone; the reader must be told.
-// The session then goes on behind the hole.
+// The session then goes on behind the hole, and Prev of the next entry shows it.
 func (s *Session) Next(buf []mailbox.Entry, max int) ([]mailbox.Entry, error) {
 	start := len(buf)
 	for len(buf) == start {
@@ -226,7 +226,7 @@ func (s *Session) takeFar(buf []mailbox.Entry, max int) ([]mailbox.Entry, error)
 		var trimmed *mailbox.TrimmedError
 		if errors.As(f.err, &trimmed) {
 			s.read = trimmed.First - 1
-			s.settle()
+			s.handed = s.read // so Prev shows the hole to a reader who missed the word
 			s.client.Wake()
 		}
 		return buf, f.err

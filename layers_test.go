@@ -32,6 +32,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/control", "mailbox auth address router"},
 	{"internal/certs", ""},
 	{"internal/dialog", ""},
+	{"internal/page", ""},
 
 	{"store/storetest", "mailbox"},
 	{"store/*", "mailbox"},

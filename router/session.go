@@ -93,6 +93,10 @@ func (s *Session) Who() auth.Who { return s.who }
 // Door is the door it came in by.
 func (s *Session) Door() Door { return s.door }
 
+// Behind reports whether Next waits for a read from the disk. When Next has
+// returned nothing and Behind is false, the box has nothing more at present.
+func (s *Session) Behind() bool { return s.far != nil }
+
 // Acked is how far the device has acknowledged.
 func (s *Session) Acked() mailbox.Seq { return s.acked }
 

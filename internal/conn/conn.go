@@ -1,32 +1,13 @@
-// Package conn runs connections. A protocol is a state machine without I/O,
-// a [Protocol]: bytes in, wake in, alarm in; bytes out. An [Engine] runs it. It
-// owns the socket, TLS, WebSocket framing, buffers, deadlines, coalesced
-// writes, the limit on unsent bytes, and the account of bytes, packets and
-// wake-ups.
-//
-//	        ┌────────── Engine ──────────┐
-//	socket ─▶ TLS ─▶ WebSocket ─▶ Data ──▶ Protocol
-//	socket ◀─ TLS ◀─ WebSocket ◀─ Write ◀─ Protocol ◀── Wake, Alarm
-//	        └────────────────────────────┘
-//
-// On Linux a TCP connection is served by an epoll loop per core: while idle it
-// has no goroutine and no buffer, and with TLS after the handshake it has no
-// goroutine either. Elsewhere, and for a net.Conn that is not a TCP socket (a
-// pipe in a test), the same protocol runs on a goroutine of its own. A protocol
-// cannot tell which.
-//
-// All methods of a Protocol are called one at a time, never two at once, and
-// must not block: they run on a loop that serves thousands of others. What has
-// to wait is given to somebody else, who calls [Conn.Wake] when it is ready.
 package conn
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
-	"net"
-	"net/http"
+	"fmt"
+	"io"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,7 +27,8 @@ type Protocol interface {
 	// Room has become positive again after Write filled it.
 	Wake() error
 
-	// Alarm is called when the time given to SetAlarm has come.
+	// Alarm is called when the time given to SetAlarm has come. That alarm is
+	// then cleared.
 	Alarm() error
 
 	// Goodbye is called when the server drains: say so in the protocol's own
@@ -56,7 +38,10 @@ type Protocol interface {
 
 	// Closed is called last, once, with why the connection ended: io.EOF when
 	// the peer closed it, the error that a method returned, what Close was
-	// given. Nothing may be written any more.
+	// given. It comes as soon as the method that decided it has returned,
+	// while the engine still sends what was written. It is also called for a
+	// connection that ended before Open, in a handshake. Nothing may be
+	// written any more.
 	Closed(why error)
 }
 
@@ -71,79 +56,359 @@ type Secured interface {
 }
 
 // Why a connection ends, besides io.EOF and errors of the network and of the
-// protocol.
+// protocol. They may be wrapped: use errors.Is.
 var (
 	ErrUnsent    = errors.New("conn: peer does not read: too many unsent bytes")
 	ErrInput     = errors.New("conn: incomplete input is over the limit")
 	ErrHandshake = errors.New("conn: handshake failed")
 	ErrDrain     = errors.New("conn: server is draining")
 	ErrTimeout   = errors.New("conn: timed out")
+	ErrPanic     = errors.New("conn: internal error")
 )
 
 // Conn is one connection, as its Protocol sees it. Wake and Send may be called
 // from any goroutine; everything else only from the Protocol's own methods.
-type Conn struct{ out []byte }
+//
+// Everything an idle connection holds of ours is in this struct, so its fields
+// are counted: what is rare is in extra, what can be asked of the kernel is
+// not kept.
+type Conn struct {
+	// These belong to the driver, which runs on one goroutine at a time.
+	proto Protocol // nil once Closed has been called
+	d     driver
+	g     *group
+	x     *extra // nil while there is nothing unusual
+	out   *buf   // written and not yet sent or, with framing, not yet encoded
+	in    *buf   // received and not consumed
+	alarm int64  // Unix nanoseconds; 0 is none
+
+	next, prev *Conn // ring in the wheel's slot
+	slot       int32 // of the wheel; -1 is none
+	fd         int32 // of a connection on a loop
+
+	bytesIn, bytesOut, packetsIn, packetsOut uint64
+
+	wakeups uint32
+	last    uint32 // milliseconds, when something went over the wire last; wraps
+	source  source // the peer
+	port    uint16
+	phase   phase
+	framed  bool // speaks WebSocket; never changes, so that Send may ask
+	flags   flags
+
+	behind  atomic.Int32  // bytes that the last round left unsent, for Send
+	pending atomic.Uint32 // what the driver has to do; see signal
+
+	mu   sync.Mutex
+	side *buf // guarded by mu; from Send, encoded for the peer
+	deaf bool // guarded by mu; Send takes nothing any more
+}
+
+// extra is what most connections do not have most of the time.
+type extra struct {
+	why      error
+	deadline int64  // the engine's own alarm: handshake, linger; Unix nanoseconds
+	wire     *buf   // encoded and not yet sent
+	ws       *wsock // WebSocket framing
+	starting *tls.Config
+	crypt    *tls.Conn
+	pipe     any            // what crypt sits on, on a loop
+	remote   netip.AddrPort // declared by a load balancer
+	local    netip.AddrPort
+}
+
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	phaseProxy     phase = iota // a header of the PROXY protocol is due
+	phaseHello                  // the first byte of a TLS handshake is due
+	phaseHandshake              // TLS handshake on a goroutine
+	phaseOpen
+	phaseOver // the socket is closed
+)
+
+type flags uint16
+
+const (
+	flagOpened  flags = 1 << iota // Open has been called
+	flagPaused                    // the protocol wants no Data
+	flagFull                      // Room was used up; Wake is due when there is some
+	flagClosing                   // Closed is due or has been called
+	flagAbort                     // and there is no use in sending the rest
+	flagEOF                       // the peer will send nothing more
+	flagShut                      // we have told the peer that we send nothing more
+	flagDirty                     // in the loop's list for the end of the round
+	flagOut                       // EPOLLOUT is armed
+	flagQuiet                     // EPOLLIN is not armed
+	flagCounted                   // in the account of its address
+	flagWaits                     // for its turn to do a TLS handshake
+)
+
+// What pending may hold.
+const (
+	bitWake   = 1 << iota // Conn.Wake was called
+	bitSend               // side has become not empty
+	bitStart              // the connection is new
+	bitInput              // c.in is to be looked at again
+	bitShaken             // the TLS handshake is over
+	bitWrite              // the handshake has something to send
+	bitBye                // the server drains
+)
+
+// driver is what Conn asks of the engine that runs it.
+type driver interface {
+	post(c *Conn)      // from any goroutine: c.pending is not zero
+	touch(c *Conn)     // c is to be settled at the end of the round
+	clock() time.Time  // when the round began
+	rearm(c *Conn)     // a deadline has changed
+	interest(c *Conn)  // reading was paused or resumed
+	startTLS(c *Conn)  // begin the handshake of c.x.starting
+	inFlight() int     // bytes taken from out that are not sent
+	ends(c *Conn) ends // addresses of the socket itself
+}
+
+// ends are the two ends of a socket, and whether it never leaves the machine
+// whatever its addresses: a pipe or a Unix socket.
+type ends struct {
+	remote, local netip.AddrPort
+	inside        bool
+}
+
+func (c *Conn) more() *extra {
+	if c.x == nil {
+		c.x = new(extra)
+	}
+	return c.x
+}
 
 // Write queues p to be sent; it copies p, never blocks and never fails. What a
 // round of methods wrote goes out in one write. A connection whose unsent
 // bytes go over Options.MaxUnsent is closed with ErrUnsent: ask Room first.
-func (c *Conn) Write(p []byte) (int, error) { c.out = append(c.out, p...); return len(p), nil }
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.flags&flagClosing == 0 {
+		addTo(&c.out, p)
+		c.bytesOut += uint64(len(p))
+		c.d.touch(c)
+	}
+	return len(p), nil
+}
 
 // Out returns the buffer of bytes to be sent, for appending to; SetOut gives
-// it back. Nothing else of Conn may be called in between.
-func (c *Conn) Out() []byte     { return c.out }
-func (c *Conn) SetOut(b []byte) { c.out = b }
+// it back. Nothing else of Conn may be called in between. Bytes before the
+// length that Out returned are not the caller's.
+func (c *Conn) Out() []byte {
+	if c.out == nil {
+		c.out = grab(1)
+	}
+	c.out.room(512) // so that append seldom has to allocate
+	return c.out.b
+}
+
+// SetOut gives back what Out returned, longer.
+func (c *Conn) SetOut(b []byte) {
+	n := len(b) - len(c.out.b)
+	if c.flags&flagClosing != 0 {
+		return
+	}
+	c.out.b = b
+	c.bytesOut += uint64(n)
+	c.d.touch(c)
+}
 
 // Send is Write for any goroutine, for bytes that are the same for many
 // receivers. It copies p. It reports whether p was taken: if that would bring
 // the unsent bytes over Options.MaxUnsent p is dropped.
-func (c *Conn) Send(p []byte) bool { return false }
+//
+// What is sent keeps its order, and so does what is written; between the two
+// there is none, except that a p stays whole and is not put inside of what one
+// method wrote. On a WebSocket every p is a message of its own.
+func (c *Conn) Send(p []byte) bool {
+	c.mu.Lock()
+	if c.deaf || c.side.size()+int(c.behind.Load())+len(p) > c.g.o.MaxUnsent {
+		c.mu.Unlock()
+		return false
+	}
+	first := c.side == nil
+	if c.framed {
+		frame(&c.side, c.g.opcode(), p)
+	} else {
+		addTo(&c.side, p)
+	}
+	c.mu.Unlock()
+	if first && len(p) > 0 {
+		c.signal(bitSend)
+	}
+	return true
+}
+
+// signal has the driver look at c for what.
+func (c *Conn) signal(what uint32) {
+	if c.pending.Load()&what != 0 {
+		return // it has not looked yet, and will see what we did before
+	}
+	if c.pending.Or(what) == 0 {
+		c.d.post(c)
+	}
+}
+
+// takeSide moves what Send has queued behind what Write has.
+func (c *Conn) takeSide() {
+	c.mu.Lock()
+	side := c.side
+	c.side = nil
+	if side != nil {
+		c.behind.Add(int32(side.size()))
+	}
+	c.mu.Unlock()
+	if side == nil {
+		return
+	}
+	c.bytesOut += uint64(side.size())
+	c.encode()
+	if c.x != nil && c.x.crypt != nil && c.x.pipe != nil {
+		c.encrypt(side.bytes())
+		side.free()
+		return
+	}
+	if c.framed {
+		join(&c.x.wire, side)
+		return
+	}
+	join(&c.out, side)
+}
 
 // Room is how many bytes may be written before the connection is behind:
 // half of MaxUnsent less what is unsent. When it is not positive, stop writing
 // what can wait; Wake is called when it is again.
-func (c *Conn) Room() int { return 0 }
+func (c *Conn) Room() int { return c.g.o.MaxUnsent/2 - c.Unsent() }
 
 // Unsent is how many bytes wait to be sent.
-func (c *Conn) Unsent() int { return 0 }
+func (c *Conn) Unsent() int {
+	n := c.out.size() + c.d.inFlight()
+	if c.x != nil {
+		n += c.x.wire.size()
+	}
+	return n
+}
 
 // SetAlarm sets the one alarm of the connection; the zero time clears it.
-// Resolution is Options.Tick.
-func (c *Conn) SetAlarm(at time.Time) {}
+// Resolution is Config.Tick.
+func (c *Conn) SetAlarm(at time.Time) {
+	c.alarm = 0
+	if !at.IsZero() {
+		c.alarm = at.UnixNano()
+	}
+	c.d.rearm(c)
+}
+
+// due is when the connection has to be looked at again; 0 is never.
+func (c *Conn) due() int64 {
+	at := c.alarm
+	if c.phase != phaseOpen || c.flags&flagClosing != 0 {
+		at = 0 // the protocol's alarm waits
+	}
+	if c.x != nil && c.x.deadline != 0 && (at == 0 || c.x.deadline < at) {
+		at = c.x.deadline
+	}
+	return at
+}
 
 // Now is the time at the start of this round.
-func (c *Conn) Now() time.Time { return time.Now() }
+func (c *Conn) Now() time.Time { return c.d.clock() }
 
 // Wake has Protocol.Wake called soon. It never blocks.
-func (c *Conn) Wake() {}
+func (c *Conn) Wake() { c.signal(bitWake) }
 
-// Close sends what was written, within Options.Linger, and closes. Data is not
-// called any more. The first reason given is the one that Closed hears.
-func (c *Conn) Close(why error) {}
+// Close sends what was written, within Options.Linger, and closes. No method
+// but Closed is called any more. The first reason given is the one that Closed
+// hears.
+func (c *Conn) Close(why error) {
+	if c.flags&flagClosing != 0 {
+		return
+	}
+	c.flags |= flagClosing
+	c.more().why = why
+	if c.phase != phaseOver {
+		c.x.deadline = c.d.clock().Add(c.g.o.Linger).UnixNano()
+		c.d.rearm(c)
+		c.d.touch(c)
+	}
+}
+
+// abort closes without sending the rest.
+func (c *Conn) abort(why error) {
+	c.Close(why)
+	c.flags |= flagAbort
+	c.d.touch(c)
+}
 
 // PauseRead stops or resumes reading, for a protocol that cannot take more.
-func (c *Conn) PauseRead(pause bool) {}
+func (c *Conn) PauseRead(pause bool) {
+	if pause == (c.flags&flagPaused != 0) {
+		return
+	}
+	c.flags ^= flagPaused
+	if !pause && c.in != nil {
+		c.signal(bitInput)
+	}
+	c.d.interest(c)
+}
 
 // StartTLS sends what was written in the clear and then begins the server's
 // side of a TLS handshake. Bytes that the peer sent behind the consumed ones
 // in the clear make it fail (RFC 9051 and others name the attack). The
-// Protocol hears of success by Secured, of failure by Closed.
-func (c *Conn) StartTLS(cfg *tls.Config) error { return nil }
+// Protocol hears of success by Secured, of failure by Closed. Until then no
+// other method is called. It returns an error if there is TLS already, or
+// WebSocket.
+func (c *Conn) StartTLS(cfg *tls.Config) error {
+	if c.framed || c.TLS() != nil || c.more().starting != nil {
+		return fmt.Errorf("%w: TLS is not possible here", ErrHandshake)
+	}
+	c.x.starting = cfg
+	c.d.touch(c)
+	return nil
+}
 
 // TLS is the state of the connection's TLS, nil if there is none.
-func (c *Conn) TLS() *tls.ConnectionState { return nil }
+func (c *Conn) TLS() *tls.ConnectionState {
+	if c.x == nil || c.x.crypt == nil {
+		return nil
+	}
+	s := c.x.crypt.ConnectionState()
+	return &s
+}
 
 // Secure reports whether nobody on the way can read along: the connection has
 // TLS, or both ends are on this machine.
-func (c *Conn) Secure() bool { return false }
+func (c *Conn) Secure() bool {
+	if c.x != nil && c.x.crypt != nil {
+		return true
+	}
+	e := c.ends()
+	return e.inside || e.remote.Addr().IsLoopback() && e.local.Addr().IsLoopback()
+}
 
-// Remote and Local are the addresses of the two ends; zero for a pipe.
-func (c *Conn) Remote() netip.AddrPort { return netip.AddrPort{} }
-func (c *Conn) Local() netip.AddrPort  { return netip.AddrPort{} }
+// Remote and Local are the addresses of the two ends, as a trusted load
+// balancer has declared them (Options.Proxy) or as the socket has them; zero
+// for a pipe.
+func (c *Conn) Remote() netip.AddrPort { return c.ends().remote }
+func (c *Conn) Local() netip.AddrPort  { return c.ends().local }
+
+func (c *Conn) ends() ends {
+	if c.x != nil && c.x.remote.IsValid() {
+		return ends{remote: c.x.remote, local: c.x.local}
+	}
+	return c.d.ends(c)
+}
 
 // Cut ends a WebSocket message here; without it a round's bytes are one
 // message. Elsewhere it does nothing.
-func (c *Conn) Cut() {}
+func (c *Conn) Cut() {
+	if c.framed {
+		c.encode()
+	}
+}
 
 // Stats is the account of one connection.
 type Stats struct {
@@ -153,43 +418,18 @@ type Stats struct {
 }
 
 // Stats returns the account so far.
-func (c *Conn) Stats() Stats { return Stats{} }
-
-// Engine runs connections.
-type Engine struct{}
-
-// Options says how a listener's connections are treated. A zero field means
-// its default.
-type Options struct {
-	// New makes the protocol of a new connection.
-	New func() Protocol
-	// TLS, if not nil, has connections begin with a handshake.
-	TLS *tls.Config
-	// Handshake is how long TLS and WebSocket handshakes may take. Default 10 s.
-	Handshake time.Duration
-	// MaxUnsent is how many bytes may wait to be sent. Default 4 MiB.
-	MaxUnsent int
-	// MaxInput is how many unconsumed bytes are kept. Default 2 MiB.
-	MaxInput int
-	// MaxConns and MaxPerAddr bound connections in all and from one address
-	// (an IPv6 /64 counts as one). Default unlimited and 20,000.
-	MaxConns, MaxPerAddr int
-	// Linger is how long Close waits for the peer to take what was written,
-	// and Serve for all connections to end. Default 5 s.
-	Linger time.Duration
-	// Text makes WebSocket messages text instead of binary.
-	Text bool
-	// Subprotocols are those of a WebSocket endpoint, best first.
-	Subprotocols []string
-	// Origins are the web origins that may open a WebSocket, beside the
-	// server's own; "*" is any.
-	Origins []string
+func (c *Conn) Stats() Stats {
+	return Stats{c.bytesIn, c.bytesOut, c.packetsIn, c.packetsOut, c.wakeups}
 }
 
-// Serve accepts connections from ln until ctx is cancelled, then says Goodbye
-// on each, waits for at most Linger, and returns nil with nothing left running.
-func (e *Engine) Serve(ctx context.Context, ln net.Listener, o Options) error { return nil }
+// moved accounts for a packet.
+func (c *Conn) moved(packets *uint64) {
+	*packets++
+	now := uint32(c.d.clock().UnixMilli())
+	if now-c.last >= c.g.quiet {
+		c.wakeups++
+	}
+	c.last = now
+}
 
-// WebSocket is an HTTP handler that upgrades to WebSocket (RFC 6455) and then
-// serves the connection like Serve's, until ctx is cancelled.
-func (e *Engine) WebSocket(ctx context.Context, o Options) http.Handler { return nil }
+var _ io.Writer = (*Conn)(nil)

@@ -1,0 +1,20 @@
+//go:build linux
+
+package conn
+
+import (
+	"context"
+	"errors"
+	"net"
+)
+
+// loops are for Linux only.
+type loops struct{}
+
+var errNoLoops = errors.New("conn: no event loops on this system")
+
+func startLoops(Config) (*loops, error)                               { return nil, nil }
+func (*loops) accept(context.Context, *net.TCPListener, *group) error { return errNoLoops }
+func (*loops) drain(*group)                                           {}
+func (*loops) stop()                                                  {}
+func (*loops) adopt(*net.TCPConn, *group, *upgraded) error            { return errNoLoops }

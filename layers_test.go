@@ -127,7 +127,7 @@ type goPackage struct {
 // packages lists the packages of this module that are not only tests.
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", "./...").Output()
+	out, err := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,GoFiles", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

@@ -1,24 +1,87 @@
 // Package auth says who somebody is: accounts with SCRAM keys, bearer tokens,
 // application keys, and the back-off that failed logins earn.
+//
+// A password is never kept, only what RFC 5802 calls StoredKey and ServerKey,
+// once for SCRAM-SHA-1 and once for SCRAM-SHA-256. They let XMPP's SASL work,
+// and a password sent over TLS is checked against the same keys, so one
+// password opens every door.
+//
+// # Proofs
+//
+//	password         Verify with User and Password, or SCRAM
+//	application key  pha_ and 43 characters, in place of the password or as a
+//	                 bearer token; 256 random bits, of which a hash is kept.
+//	                 Who has one has RoleApp, whatever the account's role.
+//	bearer token     a JWT (RFC 7519) signed with HS256 or EdDSA by a key that
+//	                 the operator configured, as a token or in place of the
+//	                 password
+//
+// # What a guesser gets
+//
+// A login fails with ErrDenied and nothing more: an unknown user costs the
+// same hashing as a wrong password, and SCRAM gives an unknown user a salt
+// that is always the same. Application keys and tokens cannot be guessed, so
+// they never wait and their failures do not count. For passwords:
+//
+//   - Failures are counted per address (an IPv6 /64 is one) and per account,
+//     whether it exists or not. Ten are free. After each further one the next
+//     attempt from that address, or at that account, waits: 1 s, 2 s, 4 s, ...
+//     up to 60 s for an address and 4 s for an account. One failure is
+//     forgotten each minute.
+//   - An attempt that would wait longer than 10 s, or for which there is no
+//     room to wait, is refused with ErrBusy and not checked. If it is the
+//     account that makes it wait, that counts as a failure of the address.
+//   - From an address where an account has logged in before, neither count is
+//     asked but only that of this account at this address, which begins at zero
+//     with each success.
+//
+// So who attacks an account from everywhere does not keep its owner out: at
+// home he does not wait at all; elsewhere he shares with the attackers one
+// attempt in 4 s, and whoever is turned away too often by it is held off that
+// place for a minute at a time, them like him. His tokens and keys always
+// work. A success does not clear the counts of an address or an account, or an
+// attacker could clear them with an account of his own. What is counted is
+// kept in memory only, in tables of bounded size.
+//
+// # Records
+//
+// Everything is in records of the mailbox; user is the bare address:
+//
+//	auth/secret       32 random bytes, for the salts of users that do not exist
+//	auth/user/USER    an account
+//	auth/key/HEX      the user whose application key has this SHA-256
+//
+// An account is, with v for an unsigned varint and s for v bytes:
+//
+//	1  version, 1
+//	1  role
+//	1  flags: 1 disabled
+//	v  created, Unix milliseconds
+//	2× SHA-1, then SHA-256:
+//	   v  iterations; 0: there is no password, and nothing follows
+//	   s  salt
+//	   s  StoredKey
+//	   s  ServerKey
+//	v  number of application keys; each:
+//	   s  label
+//	   32 SHA-256 of the key
+//	   v  created, Unix milliseconds
 package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
-)
 
-// Role is what somebody may do.
-type Role uint8
-
-const (
-	// RoleUser sends as himself and reads his own box.
-	RoleUser Role = iota
-	// RoleApp is a back end: it may send in the name of its account.
-	RoleApp
-	// RoleAdmin may manage accounts.
-	RoleAdmin
+	"github.com/posthouse-im/posthouse/address"
+	"github.com/posthouse-im/posthouse/mailbox"
 )
 
 // Who is somebody who has proved who he is.
@@ -32,8 +95,8 @@ type Who struct {
 // Credential is what somebody offers as proof: a user and a password, or a token.
 type Credential struct {
 	User     string     // as typed, "alice" or "alice@example.org"
-	Password string     // or an application key
-	Token    string     // a bearer token; then User and Password are empty
+	Password string     // or an application key, or a bearer token for User
+	Token    string     // a bearer token or application key; then User and Password are empty
 	From     netip.Addr // where it comes from, for back-off
 }
 
@@ -47,16 +110,245 @@ var (
 	ErrBusy = errors.New("auth: too many attempts, try again later")
 )
 
+// Config says how logins are checked. A zero field means its default.
+type Config struct {
+	// Domain is the domain of the accounts, in canonical form. Set by the server.
+	Domain string `config:"-"`
+	// Iterations is how often a new password is hashed (PBKDF2), by us and by
+	// each client that uses SCRAM; more is slower for both and for whoever
+	// steals the store. At least 4096. Accounts keep the number they were made
+	// with until their password is set again, and until then the number tells
+	// them from names that nobody has. Default 10000.
+	Iterations int
+	// Failures is how many wrong passwords are free, per address and per
+	// account, before logins are delayed. Default 10.
+	Failures int
+	// MaxWait is how long a login is delayed at most; one that would have to
+	// wait longer is refused. Default 10s.
+	MaxWait time.Duration
+	// Remember is how long a password that was right is remembered, as a keyed
+	// hash in memory, so that a client which sends it with each request is not
+	// hashed each time. Default 5m.
+	Remember time.Duration
+	// Workers is how many logins are worked on at once; half of them may be
+	// waiting out a delay. Default 64.
+	Workers int
+	// Queue is how many more logins may stand in line. Default 16384.
+	Queue int
+	// Tokens says which bearer tokens are taken.
+	Tokens TokenConfig
+}
+
 // Auth knows the accounts. Methods block unless they say otherwise.
-type Auth struct{}
+type Auth struct {
+	cfg    Config
+	mail   *mailbox.Mail
+	names  *names
+	secret []byte // salts of users that do not exist
+	macKey []byte // of this process, for what is remembered of passwords
+	tokens *tokens
+	slow   *backoff
+	pool   pool
+
+	hashing chan struct{} // as many as may hash at once: they use up a processor each
+	inLine  atomic.Int64  // wait for a place in hashing
+	waiting chan struct{} // as many as may wait out a delay
+
+	stats struct{ accepted, denied, busy, hashes, remembered atomic.Uint64 }
+
+	// admin is held while an account is changed, also over the write to the
+	// store. It is taken before mu.
+	admin sync.Mutex
+
+	onChange atomic.Pointer[func(user string)]
+
+	mu       sync.Mutex
+	version  uint64 // counts changes: what was read before one is not remembered after it
+	accounts recent[string, *account]
+	verified recent[string, remembered]
+}
+
+// remembered is a password that was right.
+type remembered struct {
+	mac   [32]byte
+	until time.Time
+	role  Role
+}
+
+const (
+	defaultIterations = 10_000
+	minIterations     = 4096
+
+	prefix       = "auth/"
+	secretRecord = prefix + "secret"
+	userPrefix   = prefix + "user/"
+	keyPrefix    = prefix + "key/"
+)
+
+// Open reads the names of all accounts from mail and returns an Auth, to be
+// ended by Close. It fails if the configuration makes no sense.
+func Open(ctx context.Context, mail *mailbox.Mail, cfg Config) (*Auth, error) {
+	if d, err := address.ParseDomain(cfg.Domain); err != nil || d != cfg.Domain {
+		return nil, fmt.Errorf("auth: %q is not a canonical domain", cfg.Domain)
+	}
+	setDefault(&cfg.Iterations, defaultIterations)
+	setDefault(&cfg.Failures, 10)
+	setDefault(&cfg.MaxWait, 10*time.Second)
+	setDefault(&cfg.Remember, 5*time.Minute)
+	setDefault(&cfg.Workers, 64)
+	setDefault(&cfg.Queue, 16384)
+	// "servers SHOULD announce a hash iteration-count of at least 4096"
+	// RFC 5802 section 5.1
+	if cfg.Iterations < minIterations {
+		return nil, fmt.Errorf("auth: %d iterations, at least %d", cfg.Iterations, minIterations)
+	}
+	if cfg.Workers < 2 || cfg.Queue < 1 || cfg.Failures < 1 || cfg.MaxWait < 0 || cfg.Remember < 0 {
+		return nil, errors.New("auth: workers, queue, failures, max wait or remember out of range")
+	}
+	tk, err := newTokens(cfg.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	a := &Auth{
+		cfg:     cfg,
+		mail:    mail,
+		names:   newNames(),
+		macKey:  make([]byte, 32),
+		tokens:  tk,
+		slow:    newBackoff(cfg.Failures, cfg.MaxWait),
+		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		waiting: make(chan struct{}, cfg.Workers/2),
+	}
+	a.accounts.max = 4096
+	a.verified.max = 4096
+	a.pool.workers, a.pool.most = cfg.Workers, cfg.Queue
+	rand.Read(a.macKey)
+	if a.secret, err = openSecret(ctx, mail); err != nil {
+		return nil, fmt.Errorf("auth: read secret: %w", err)
+	}
+	err = mail.Scan(ctx, userPrefix, func(key string, _ []byte) bool {
+		a.names.add(strings.TrimPrefix(key, userPrefix))
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("auth: read accounts: %w", err)
+	}
+	return a, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func openSecret(ctx context.Context, mail *mailbox.Mail) ([]byte, error) {
+	secret, err := mail.Get(ctx, secretRecord)
+	if err != nil || len(secret) == 32 {
+		return secret, err
+	}
+	secret = make([]byte, 32)
+	rand.Read(secret)
+	return secret, mail.Put(ctx, mailbox.Record{Key: secretRecord, Value: secret})
+}
+
+// Close waits for what Go runs to end; what has not begun is dropped. The
+// contexts given to Verify should be cancelled before.
+func (a *Auth) Close() { a.pool.close() }
 
 // Exists reports whether user, a canonical bare address, is an account. It
 // does not block.
-func (a *Auth) Exists(user string) bool { return false }
-
-// Verify checks c and says who it is, or ErrDenied, ErrExpired or ErrBusy.
-func (a *Auth) Verify(ctx context.Context, c Credential) (Who, error) { return Who{}, ErrDenied }
+func (a *Auth) Exists(user string) bool { return a.names.has(user) }
 
 // Go runs check, which may block, on one of a bounded number of goroutines. It
-// does not block itself; false means that too many wait already (ErrBusy).
-func (a *Auth) Go(check func()) bool { return false }
+// does not block itself; false means that too many wait already (ErrBusy), or
+// that Auth is closed.
+func (a *Auth) Go(check func()) bool { return a.pool.run(check) }
+
+// OnChange has f called whenever the sessions of a user should end: after his
+// password, role or keys were changed, he was disabled or removed. Call it
+// once, before accounts are changed.
+func (a *Auth) OnChange(f func(user string)) { a.onChange.Store(&f) }
+
+// Stats counts since Open.
+type Stats struct {
+	Accounts   int    // accounts now
+	Accepted   uint64 // logins, or requests with a credential, that were right
+	Denied     uint64 // that were wrong or expired
+	Busy       uint64 // that were refused unchecked
+	Hashes     uint64 // passwords hashed in order to check them
+	Remembered uint64 // passwords known to be right without that
+}
+
+// Stats returns the counters.
+func (a *Auth) Stats() Stats {
+	return Stats{
+		Accounts:   a.names.len(),
+		Accepted:   a.stats.accepted.Load(),
+		Denied:     a.stats.denied.Load(),
+		Busy:       a.stats.busy.Load(),
+		Hashes:     a.stats.hashes.Load(),
+		Remembered: a.stats.remembered.Load(),
+	}
+}
+
+// userName reads the name of a user as typed and returns the bare address.
+func (a *Auth) userName(s string) (string, error) {
+	ad, err := address.Parse(s, a.cfg.Domain)
+	switch {
+	case err != nil:
+		return "", err
+	case ad.Domain != a.cfg.Domain:
+		return "", fmt.Errorf("%w: %s is not at %s", ErrName, ad.Bare(), a.cfg.Domain)
+	case ad.Device != "":
+		return "", fmt.Errorf("%w: %s names a device", ErrName, ad)
+	}
+	return ad.Bare(), nil
+}
+
+// load returns the account of user, nil if there is none. It is shared and
+// must not be changed.
+func (a *Auth) load(ctx context.Context, user string) (*account, error) {
+	if !a.names.has(user) {
+		return nil, nil
+	}
+	a.mu.Lock()
+	acc, ok := a.accounts.get(user)
+	version := a.version
+	a.mu.Unlock()
+	if ok {
+		return acc, nil
+	}
+	acc, err := a.read(ctx, user)
+	if err != nil || acc == nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if version == a.version {
+		a.accounts.put(user, acc)
+	}
+	return acc, nil
+}
+
+func (a *Auth) read(ctx context.Context, user string) (*account, error) {
+	b, err := a.mail.Get(ctx, userPrefix+user)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	acc, err := decodeAccount(b)
+	if err != nil {
+		return nil, fmt.Errorf("auth: account %s: %w", user, err)
+	}
+	return acc, nil
+}
+
+// changed forgets what is remembered of user.
+func (a *Auth) changed(user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	a.accounts.del(user)
+	a.verified.del(user)
+}

@@ -121,9 +121,10 @@ type extra struct {
 type phase uint8
 
 const (
-	phaseProxy     phase = iota // a header of the PROXY protocol is due
-	phaseHello                  // the first byte of a TLS handshake is due
-	phaseHandshake              // TLS handshake on a goroutine
+	phaseNew       phase = iota
+	phaseProxy           // a header of the PROXY protocol is due
+	phaseHello           // the first byte of a TLS handshake is due
+	phaseHandshake       // TLS handshake on a goroutine
 	phaseOpen
 	phaseOver // the socket is closed
 )
@@ -142,7 +143,7 @@ const (
 	flagOut                       // EPOLLOUT is armed
 	flagQuiet                     // EPOLLIN is not armed
 	flagCounted                   // in the account of its address
-	flagWaits                     // for its turn to do a TLS handshake
+	flagHeld                      // a Wake or Send waits for the end of a handshake
 )
 
 // What pending may hold.

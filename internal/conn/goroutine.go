@@ -99,11 +99,7 @@ func (d *gconn) run(up *upgraded) {
 			d.read(r)
 		case <-d.bell:
 			d.tick()
-			bits := c.pending.Swap(0)
-			if c.phase != phaseOpen && bits&(bitWake|bitSend) != 0 {
-				c.pending.Or(bits & (bitWake | bitSend)) // waits for the end of the handshake
-			}
-			c.wake(bits)
+			c.wake(c.pending.Swap(0))
 		case err := <-d.wrote:
 			d.tick()
 			d.writing.free()

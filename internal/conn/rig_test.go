@@ -12,11 +12,15 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // probe is a Protocol made of functions; those that are nil do nothing.
@@ -114,8 +118,11 @@ type way struct {
 }
 
 var ways = func() (all []way) {
-	for _, layer := range []string{"tcp", "tls"} {
+	for _, layer := range []string{"tcp", "tls", "ws"} {
 		all = append(all, way{"goroutine/" + layer, -1, layer})
+		if runtime.GOOS == "linux" {
+			all = append(all, way{"loop/" + layer, 2, layer})
+		}
 	}
 	return all
 }()
@@ -180,7 +187,9 @@ func (w way) start(t *testing.T, o Options, form func() *probe) *rig {
 	r.addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var served sync.WaitGroup
-	{
+	if w.layer == "ws" {
+		r.web(ctx, &served, e, ln, o)
+	} else {
 		served.Go(func() {
 			if err := e.Serve(ctx, ln, o); err != nil {
 				t.Error(err)
@@ -200,6 +209,22 @@ func (w way) start(t *testing.T, o Options, form func() *probe) *rig {
 	})
 	t.Cleanup(r.stop)
 	return r
+}
+
+// web serves o as a WebSocket endpoint.
+func (r *rig) web(ctx context.Context, served *sync.WaitGroup, e *Engine, ln net.Listener, o Options) {
+	srv := &http.Server{Handler: e.WebSocket(ctx, o)}
+	served.Go(func() { srv.Serve(ln) })
+	context.AfterFunc(ctx, func() { srv.Close() })
+	r.dial = func() net.Conn {
+		// What the client does with its context and read limits is not our test.
+		c, _, err := websocket.Dial(context.Background(), "ws://"+r.addr, nil)
+		if err != nil {
+			panic(err)
+		}
+		c.SetReadLimit(-1)
+		return websocket.NetConn(context.Background(), c, websocket.MessageBinary)
+	}
 }
 
 func must[T any](v T, err error) T {

@@ -31,13 +31,18 @@ func (c *Conn) open() {
 		}
 		return nil
 	})
-	if c.pending.Load()&(bitWake|bitSend) != 0 {
-		c.d.post(c) // what came during the handshake waited
+	if c.flags&flagHeld != 0 {
+		c.flags &^= flagHeld
+		c.signal(bitWake)
+		c.d.touch(c)
 	}
 }
 
 // wake does what pending asks for, other than what is the driver's own.
 func (c *Conn) wake(bits uint32) {
+	if c.phase != phaseOpen && bits&(bitWake|bitSend) != 0 {
+		c.flags |= flagHeld
+	}
 	if bits&bitBye != 0 {
 		c.goodbye()
 	}

@@ -421,6 +421,7 @@ func TestPauseRead(t *testing.T) {
 		}
 		io.WriteString(c, "d")
 		expect(t, c, "d")
+		p.c.Wake() // so that a close is read
 	})
 }
 

@@ -1,0 +1,259 @@
+package conn
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// loops are the event loops of an engine.
+type loops struct {
+	cfg     Config
+	list    []*loop
+	table   table
+	running sync.WaitGroup
+	nextUp  atomic.Uint32
+	shakes  shakes
+}
+
+func startLoops(cfg Config) (*loops, error) {
+	ls := &loops{cfg: cfg}
+	ls.shakes.max = cfg.Handshakes
+	for range cfg.Loops {
+		l, err := newLoop(ls)
+		if err != nil {
+			for _, l := range ls.list {
+				l.free()
+			}
+			return nil, err
+		}
+		ls.list = append(ls.list, l)
+	}
+	for _, l := range ls.list {
+		ls.running.Add(1)
+		go l.run() // until stop
+	}
+	return ls, nil
+}
+
+func (ls *loops) stop() {
+	for _, l := range ls.list {
+		l.do(func() { l.over = true })
+	}
+	ls.running.Wait()
+	ls.shakes.all.Wait()
+}
+
+func (ls *loops) drain(g *group) {
+	ls.table.each(func(c *Conn) {
+		if c.g == g {
+			c.signal(bitBye)
+		}
+	})
+}
+
+// place is the loop for a new connection: one after the other, but a loop that
+// has fewer first.
+func (ls *loops) place() *loop {
+	best := ls.list[int(ls.nextUp.Add(1))%len(ls.list)]
+	for _, l := range ls.list {
+		if l.load.Load()+16 < best.load.Load() {
+			best = l
+		}
+	}
+	best.load.Add(1)
+	return best
+}
+
+// port is a listener on a loop.
+type port struct {
+	g      *group
+	fd     int
+	index  int
+	paused bool
+	told   bool
+}
+
+// accept has a loop accept from ln until ctx is cancelled.
+func (ls *loops) accept(ctx context.Context, ln *net.TCPListener, g *group) error {
+	fd, err := dup(ln)
+	if err != nil {
+		return err
+	}
+	// Accepted sockets inherit these.
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(g.o.UserTimeout.Milliseconds()))
+	l := ls.list[int(ls.nextUp.Add(1))%len(ls.list)]
+	p := &port{g: g, fd: fd}
+	done := make(chan error, 1)
+	l.do(func() {
+		p.index = len(l.ports)
+		l.ports = append(l.ports, p)
+		done <- unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(-1 - p.index)})
+	})
+	if err = <-done; err == nil {
+		<-ctx.Done()
+	}
+	l.do(func() {
+		unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, fd, nil)
+		unix.Close(fd)
+		if p.paused {
+			l.paused--
+		}
+		l.ports[p.index] = nil
+		for n := len(l.ports); n > 0 && l.ports[n-1] == nil; n-- {
+			l.ports = l.ports[:n-1]
+		}
+		done <- nil
+	})
+	<-done
+	return err
+}
+
+// dup returns a descriptor of our own for s's socket. It does not go through
+// os.File, which would register it with the runtime's poller.
+func dup(s syscall.Conn) (fd int, err error) {
+	rc, err := s.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var err2 error
+	err = rc.Control(func(f uintptr) { fd, err2 = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(err, err2)
+}
+
+// accept takes what has come in at p.
+func (l *loop) accept(p *port) {
+	if p == nil {
+		return
+	}
+	for range maxEvents {
+		fd, sa, err := unix.Accept4(p.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			p.told = false
+			s, port := fromSockaddr(sa)
+			c := &Conn{source: s, port: port}
+			l.all.admit(c, p.g, fd, l)
+		case unix.EAGAIN:
+			return
+		case unix.EINTR, unix.ECONNABORTED:
+		default:
+			// No file descriptor or no memory: others may end meanwhile. The
+			// listener stays readable, so epoll must not tell us.
+			if !p.told {
+				p.told = true
+				p.g.log.Error("conn: cannot accept, trying on", "err", err)
+			}
+			p.paused = true
+			l.paused++
+			l.since = l.now
+			unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, p.fd, &unix.EpollEvent{Fd: int32(-1 - p.index)})
+			return
+		}
+	}
+}
+
+// resume accepts again where it failed.
+func (l *loop) resume() {
+	for _, p := range l.ports {
+		if p != nil && p.paused {
+			p.paused = false
+			l.paused--
+			unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(-1 - p.index)})
+		}
+	}
+}
+
+// admit makes a connection of the socket fd. On is the loop that runs, if any.
+func (ls *loops) admit(c *Conn, g *group, fd int, on *loop) bool {
+	if !g.enter() {
+		unix.Close(fd)
+		return false
+	}
+	l := ls.place()
+	c.g, c.d, c.proto, c.fd, c.slot = g, l, g.o.New(), int32(fd), -1
+	c.pending.Store(bitStart)
+	if !ls.table.set(c.fd, c) {
+		unix.Close(fd)
+		l.load.Add(-1)
+		g.leave()
+		return false
+	}
+	g.mu.Lock()
+	late := g.draining // perhaps too late for drain to have seen it
+	g.mu.Unlock()
+	if late {
+		c.pending.Or(bitBye)
+	}
+	if l == on {
+		l.woken(c)
+	} else {
+		l.post(c)
+	}
+	return true
+}
+
+// adopt takes a connection over that the net package has made.
+func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
+	fd, err := dup(tc)
+	if err != nil {
+		return err
+	}
+	tc.Close()
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(g.o.UserTimeout.Milliseconds()))
+	c := &Conn{framed: true, x: &extra{ws: new(wsock)}}
+	if sa, err := unix.Getpeername(fd); err == nil {
+		c.source, c.port = fromSockaddr(sa)
+	}
+	addTo(&c.x.wire, up.reply)
+	addTo(&c.in, up.rest)
+	ls.admit(c, g, fd, nil)
+	return nil
+}
+
+// begin takes the first step of a connection, on its loop.
+func (l *loop) begin(c *Conn) {
+	c.last = uint32(l.now.UnixMilli())
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, int(c.fd), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.fd})
+	switch {
+	case err != nil:
+		c.abort(err)
+	case !c.framed && c.g.trusted(c.source.addr()):
+		c.phase = phaseProxy
+		l.limit(c)
+	case !c.g.count(c):
+		c.abort(errSource)
+	default:
+		l.hello(c)
+	}
+}
+
+// limit starts the time that handshakes may take.
+func (l *loop) limit(c *Conn) {
+	c.more().deadline = l.now.Add(c.g.o.Handshake).UnixNano()
+	l.rearm(c)
+}
+
+// hello begins TLS if there is to be any.
+func (l *loop) hello(c *Conn) {
+	if c.g.o.TLS != nil && !c.framed {
+		c.phase = phaseHello // no goroutine before the peer says something
+		l.limit(c)
+		return
+	}
+	rest := c.in
+	c.in = nil
+	c.open()
+	if rest != nil {
+		c.received(rest.bytes())
+		rest.free()
+	}
+	l.touch(c)
+}

@@ -18,8 +18,9 @@ package config
 
 import (
 	"log/slog"
-	"time"
 
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 )
 
@@ -48,12 +49,15 @@ type Config struct {
 	// read them or not.
 	Retention mailbox.Retention
 
+	// Auth says how logins are checked.
+	Auth auth.Config
+
+	// Keepalive says how silent connections may be, and what is remembered of
+	// how long networks allow them to be.
+	Keepalive keepalive.Config
+
 	// Log says what is written to standard error.
 	Log Log
-
-	// Drain is how long a server that is told to stop waits for its
-	// connections to say goodbye.
-	Drain time.Duration
 
 	// Pprof serves Go's profiles at /debug/pprof/ of the HTTP address. Whoever
 	// can reach that address can read them.
@@ -99,7 +103,8 @@ type TLS struct {
 type Log struct {
 	// Format is text or json.
 	Format string
-	// Level is debug, info, warn or error.
+	// Level is debug, info, warn or error. At debug-4 frames are shown, at
+	// debug-8 what is in them, too.
 	Level slog.Level
 }
 
@@ -114,7 +119,6 @@ func Default() Config {
 			XMPP: "127.0.0.1:5222",
 			Link: "127.0.0.1:7400",
 		},
-		Log:   Log{Format: "text"},
-		Drain: 10 * time.Second,
+		Log: Log{Format: "text"},
 	}
 }

@@ -72,7 +72,7 @@ func TestRefused(t *testing.T) {
 		{"twice", "domain: a\ndomain: b\n", "domain"},
 		{"section as value", "listen: 5\n", "posthouse.yaml:1: listen holds options, not a value"},
 		{"value as section", "domain:\n  a: b\n", "posthouse.yaml:2: domain: a plain value is wanted"},
-		{"not a duration", "drain: soon\n", `posthouse.yaml:1: drain: "soon" is not a duration`},
+		{"not a duration", "retention:\n  age: soon\n", `posthouse.yaml:2: retention.age: "soon" is not a duration`},
 		{"not a number", "limits:\n  body: big\n", `posthouse.yaml:2: limits.body: "big" is not a whole number`},
 		{"too large", "limits:\n  body: 9223372036854775807GiB\n", "out of range"},
 		{"not a level", "log:\n  level: loud\n", "posthouse.yaml:2: log.level"},
@@ -98,15 +98,15 @@ func TestRefused(t *testing.T) {
 
 // All mistakes of a file are told at once.
 func TestAllMistakes(t *testing.T) {
-	_, err := Load(Sources{File: write(t, "a1: 1\ndrain: x\n")})
+	_, err := Load(Sources{File: write(t, "a1: 1\npprof: x\n")})
 	if err == nil || strings.Count(err.Error(), "posthouse.yaml:") != 2 {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestMistakesElsewhere(t *testing.T) {
-	_, err := Load(Sources{Env: env(map[string]string{"POSTHOUSE_DRAIN": "x"})})
-	if err == nil || !strings.Contains(err.Error(), "environment variable POSTHOUSE_DRAIN") {
+	_, err := Load(Sources{Env: env(map[string]string{"POSTHOUSE_RETENTION_AGE": "x"})})
+	if err == nil || !strings.Contains(err.Error(), "environment variable POSTHOUSE_RETENTION_AGE") {
 		t.Errorf("environment: %v", err)
 	}
 	_, err = Load(Sources{Flags: map[string]string{"log.format": "x", "limits.bdy": "5"}})
@@ -139,7 +139,7 @@ func TestSample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("with every option: %v", err)
 	}
-	if def := Default(); c.Listen != def.Listen || c.Data != def.Data || c.Drain != def.Drain {
+	if def := Default(); c.Listen != def.Listen || c.Data != def.Data {
 		t.Errorf("got %+v, want the defaults", c)
 	}
 }
@@ -171,8 +171,7 @@ func TestOptionNames(t *testing.T) {
 
 func TestShow(t *testing.T) {
 	for d, want := range map[time.Duration]string{0: "0", time.Hour: "1h", 90 * time.Second: "1m30s", 10 * time.Second: "10s", 2 * time.Minute: "2m"} {
-		c := Config{Drain: d}
-		got := showDuration(c.Drain)
+		got := showDuration(d)
 		back, err := parseDuration(got)
 		if got != want || err != nil || back != d {
 			t.Errorf("%v is shown as %s and read as %v, %v", d, got, back, err)

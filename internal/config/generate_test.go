@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -28,10 +29,10 @@ func TestGenerated(t *testing.T) {
 	opts, sections := walk(reflect.TypeFor[Config](), "", "", nil)
 	fresh := map[string]string{}
 	for _, s := range sections {
-		fresh[s.key] = comments.of(t, s.owner, s.field, s.key)
+		fresh[s.key] = comments.of(t, s.owner, s.field)
 	}
 	for _, o := range opts {
-		fresh[o.Key] = comments.of(t, o.owner, o.field, o.Key)
+		fresh[o.Key] = comments.of(t, o.owner, o.field)
 		if fresh[o.Key] == "" {
 			t.Errorf("%s.%s, the option %s, has no comment", o.owner, o.field, o.Key)
 		}
@@ -77,14 +78,25 @@ type fieldComments map[reflect.Type]map[string]string
 
 // of returns the comment on a field, with the field's name at its beginning
 // turned into the option's.
-func (fc fieldComments) of(t *testing.T, owner reflect.Type, field, key string) string {
+func (fc fieldComments) of(t *testing.T, owner reflect.Type, field string) string {
 	t.Helper()
 	if fc[owner] == nil {
 		fc[owner] = parseComments(t, owner)
 	}
 	doc := fc[owner][field]
-	if rest, ok := strings.CutPrefix(doc, field+" "); ok {
-		doc = key[strings.LastIndexByte(key, '.')+1:] + " " + rest
+	for i := range owner.NumField() {
+		// A name in two words is a name anywhere, one in one word only where a
+		// comment begins with it.
+		name := owner.Field(i).Name
+		word := snake(name)
+		if tag := owner.Field(i).Tag.Get("config"); tag != "" && tag != "-" && tag != "inline" {
+			word = tag
+		}
+		if strings.Contains(word, "_") {
+			doc = regexp.MustCompile(`\b`+name+`\b`).ReplaceAllString(doc, word)
+		} else if rest, ok := strings.CutPrefix(doc, name+" "); ok {
+			doc = word + " " + rest
+		}
 	}
 	return doc
 }
@@ -116,6 +128,11 @@ func parseComments(t *testing.T, owner reflect.Type) map[string]string {
 					doc := fd.Doc.Text()
 					if doc == "" {
 						doc = fd.Comment.Text()
+					}
+					if len(fd.Names) > 1 { // "Min and Max bound …"
+						for _, name := range fd.Names {
+							doc = regexp.MustCompile(`\b`+name.Name+`\b`).ReplaceAllString(doc, snake(name.Name))
+						}
 					}
 					for _, name := range fd.Names {
 						found[name.Name] = strings.TrimSpace(doc)

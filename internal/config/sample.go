@@ -28,7 +28,7 @@ func Sample() string {
 	for _, s := range sections {
 		next[s.key] = s
 	}
-	open := ""
+	open, said := "", ""
 	for _, o := range opts {
 		at := o.Key[:max(0, strings.LastIndexByte(o.Key, '.'))]
 		if at != open {
@@ -42,7 +42,10 @@ func Sample() string {
 		}
 		indent := strings.Repeat("  ", strings.Count(o.Key, "."))
 		b.WriteByte('\n')
-		comment(&b, indent, o.Doc)
+		if o.Doc != said { // several fields may share a comment
+			comment(&b, indent, o.Doc)
+		}
+		said = o.Doc
 		comment(&b, indent, o.Env)
 		value := reflect.ValueOf(def).FieldByIndex(o.index)
 		fmt.Fprintf(&b, "%s#%s: %s\n", indent, o.Key[strings.LastIndexByte(o.Key, '.')+1:], show(value))

@@ -323,3 +323,11 @@ func (f *Refused) Decode(p []byte) error {
 	f.Text = r.string()
 	return r.end()
 }
+
+// AppendStored is Append of a Stored with runs, for the path that is walked
+// most.
+func AppendStored(b []byte, runs []Run) []byte {
+	var h [128]byte
+	f := Stored{Runs: runs}
+	return appendParts(b, byte(TypeStored), 0, f.head(h[:0]), nil)
+}

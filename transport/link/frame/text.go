@@ -43,6 +43,21 @@ func Text(f Frame, ack uint64) string {
 	return fmt.Sprintf("%s ack+%d%s", verb, ack, rest)
 }
 
+// Head is Text without the body.
+func Head(f Frame, ack uint64) string {
+	switch m := f.(type) {
+	case *Send:
+		h := *m
+		h.Body = nil
+		f = &h
+	case *Msg:
+		h := *m
+		h.Body = nil
+		f = &h
+	}
+	return Text(f, ack)
+}
+
 // line builds a text form.
 type line struct{ b strings.Builder }
 

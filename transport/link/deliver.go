@@ -1,0 +1,152 @@
+package link
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// batch is how many entries are asked for at once.
+const batch = 64
+
+// scratch is space for entries, so that an idle session holds none.
+var scratch = sync.Pool{New: func() any { return new([batch]mailbox.Entry) }}
+
+// deliver sends what there is, as far as the connection and the client's
+// window have room. What is left over of a batch waits in held.
+func (l *link) deliver() {
+	space := scratch.Get().(*[batch]mailbox.Entry)
+	defer func() {
+		clear(space[:])
+		scratch.Put(space)
+	}()
+	l.stalled = false
+	for l.state == welcomed {
+		es := l.held
+		if len(es) == 0 {
+			if !l.room() {
+				return
+			}
+			var err error
+			es, err = l.s.Next(space[:0], batch)
+			if err != nil && !l.trimmed(err) {
+				return
+			}
+			if len(es) == 0 {
+				if err == nil {
+					return
+				}
+				continue
+			}
+		}
+		n := l.messages(es)
+		if n == len(es) {
+			l.held = nil
+			continue
+		}
+		if l.held == nil {
+			l.held = append([]mailbox.Entry(nil), es[n:]...)
+		} else {
+			l.held = es[n:]
+		}
+		return
+	}
+}
+
+// room reports whether a message may be sent now. If not, it is an
+// acknowledgement that makes room, or the engine, which wakes us.
+func (l *link) room() bool {
+	if l.sent != l.freed && l.sent-l.freed >= l.window {
+		l.stalled = true
+		return false
+	}
+	return l.c.Room() > 0
+}
+
+// messages sends entries while there is room, and returns how many.
+func (l *link) messages(es []mailbox.Entry) (n int) {
+	var m frame.Message
+	me := l.s.Who().User
+	for n < len(es) && l.room() {
+		e := &es[n]
+		n++
+		m = frame.Message{
+			Seq: uint64(e.Seq), Prev: max(uint64(e.Prev), l.out.Place), ID: e.ID, From: e.From, Device: e.Device,
+			Time: e.Time.UnixMilli(), Media: e.Type, Urgency: urgency(e.Urgency), Body: e.Body,
+		}
+		if e.To != me {
+			m.To = e.To
+		}
+		if m.Media == mailbox.TypeText {
+			m.Media = ""
+		}
+		if !e.Expires.IsZero() {
+			m.Expires = e.Expires.UnixMilli()
+		}
+		for _, a := range e.Attrs {
+			if !ofDoor(a.Name) {
+				m.Attrs = append(m.Attrs, frame.Attr(a))
+			}
+		}
+		out := l.c.Out()
+		before := len(out)
+		out = l.out.Append(out, &m, int(l.maxFrame))
+		l.sent += uint32(len(out) - before)
+		if l.d.traces {
+			if raw, _, err := frame.Next(out[before:], len(out)); err == nil {
+				l.trace("S", raw)
+			}
+		}
+		l.c.SetOut(out)
+	}
+	l.d.stats.messages.Add(uint64(n))
+	return n
+}
+
+func urgency(u mailbox.Urgency) frame.Urgency {
+	for i, v := range urgencies {
+		if v == u {
+			return frame.Urgency(i)
+		}
+	}
+	return frame.UrgencyNormal
+}
+
+// trimmed tells the client what it will never get. False is an error that
+// ended the connection.
+func (l *link) trimmed(err error) bool {
+	var t *mailbox.TrimmedError
+	if !errors.As(err, &t) {
+		l.d.core.Log.Error("link: cannot read", "user", l.s.Who().User, "err", err)
+		l.close(frame.CloseInternal, "")
+		return false
+	}
+	if last := uint64(t.First) - 1; last > l.out.Place {
+		l.write(&frame.Trimmed{Step: last - l.out.Place})
+		l.out.Place = last
+	}
+	return true
+}
+
+// ack takes an acknowledgement of step places.
+func (l *link) ack(step uint64) error {
+	l.acked += step
+	if l.acked > l.out.Place {
+		return errBye(frame.CloseBadAck)
+	}
+	l.s.Ack(mailbox.Seq(l.acked))
+	// Which bytes are acknowledged is known at one place, the mark, so that
+	// nothing need be kept of each message. It follows a flight behind.
+	switch {
+	case l.acked == l.out.Place:
+		l.freed = l.sent
+	case l.acked >= l.mark && l.mark != l.out.Place:
+		l.freed = l.marked
+	default:
+		return nil
+	}
+	l.mark, l.marked = l.out.Place, l.sent
+	return nil
+}

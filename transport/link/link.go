@@ -1,0 +1,2 @@
+// Package link
+package link

@@ -94,6 +94,9 @@ func (l *link) messages(es []mailbox.Entry) (n int) {
 		before := len(out)
 		out = l.out.Append(out, &m, int(l.maxFrame))
 		l.sent += uint32(len(out) - before)
+		if l.mark <= l.acked {
+			l.mark, l.marked = l.out.Place, l.sent
+		}
 		if l.d.traces {
 			if raw, _, err := frame.Next(out[before:], len(out)); err == nil {
 				l.trace("S", raw)
@@ -138,15 +141,13 @@ func (l *link) ack(step uint64) error {
 	}
 	l.s.Ack(mailbox.Seq(l.acked))
 	// Which bytes are acknowledged is known at one place, the mark, so that
-	// nothing need be kept of each message. It follows a flight behind.
+	// nothing need be kept of each message.
 	switch {
 	case l.acked == l.out.Place:
 		l.freed = l.sent
-	case l.acked >= l.mark && l.mark != l.out.Place:
+	case l.acked >= l.mark:
 		l.freed = l.marked
-	default:
-		return nil
+		l.mark, l.marked = l.out.Place, l.sent
 	}
-	l.mark, l.marked = l.out.Place, l.sent
 	return nil
 }

@@ -165,9 +165,13 @@ func (l *link) answer() {
 func (l *link) refusal(err error) *frame.Refused {
 	l.d.stats.refused.Add(1)
 	f := &frame.Refused{Code: frame.RefusedInternal}
+	text := err.Error()
 	for _, k := range refusals {
 		if errors.Is(err, k.err) {
 			f.Code = k.code
+			if i := strings.Index(text, k.err.Error()); i > 0 {
+				text = text[i:] // what stands before says where it happened
+			}
 			break
 		}
 	}
@@ -175,7 +179,7 @@ func (l *link) refusal(err error) *frame.Refused {
 		l.d.core.Log.Error("link: cannot store", "user", l.s.Who().User, "err", err)
 		return f
 	}
-	_, f.Text, _ = strings.Cut(err.Error(), ": ")
+	_, f.Text, _ = strings.Cut(text, ": ")
 	return f
 }
 

@@ -1,0 +1,185 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/dialog"
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// house is a server in memory, with the users alice, bob and carol whose
+// password is "secret".
+type house struct {
+	core    *transport.Core
+	server  *link.Server
+	store   *mem.Store
+	ctx     context.Context
+	stop    context.CancelFunc
+	close   func()
+	vars    map[string]string
+	release func()
+}
+
+func newHouse(t testing.TB, cfg link.Config, o mem.Options) *house {
+	t.Helper()
+	h := &house{store: mem.New(o), vars: map[string]string{}}
+	mail := mailbox.New(h.store, mailbox.Limits{Body: 1000})
+	under, stop := context.WithCancel(context.Background())
+	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096,
+		Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{ID: "k", Algorithm: "HS256", Key: "01234567890123456789012345678901"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []string{"alice", "bob", "carol"} {
+		if err := a.Add(under, u, "secret", auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	engine := conn.New(conn.Config{Loops: -1, Log: log})
+	h.core = &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
+		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
+	h.server = link.New(h.core, cfg)
+	h.ctx, h.stop = context.WithCancel(under)
+	h.close = func() {
+		h.stop()
+		engine.Close()
+		a.Close()
+		stop()
+		mail.Close()
+	}
+	return h
+}
+
+func (h *house) serve(nc net.Conn) { h.core.Engine.ServeConn(h.ctx, nc, h.server.Options(h.ctx)) }
+
+func (h *house) encode(text string) ([]byte, error) {
+	for name, value := range h.vars {
+		text = strings.ReplaceAll(text, "$"+name, value)
+	}
+	if n, ok := strings.CutPrefix(text, "SEND 0 large "); ok {
+		size, _ := strconv.Atoi(n)
+		return frame.Append(nil, &frame.Send{ID: frame.ID{Step: 1}, Body: make([]byte, size)}), nil
+	}
+	f, ack, err := frame.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return frame.AppendAck(nil, f, ack), nil
+}
+
+func decode(p []byte) (string, int, error) {
+	raw, n, err := frame.Next(p, 1<<20)
+	if err != nil || n == 0 {
+		return "", 0, err
+	}
+	f, err := frame.Decode(raw)
+	if err != nil {
+		return "", 0, err
+	}
+	return frame.Text(f, raw.Ack), n, nil
+}
+
+// do knows:
+//
+//	! drain                        the server stops
+//	! token NAME user device 1m    $NAME is a token for so long; - is no device
+//	! post from to id text         a message from another door
+//	! fill to 300                  so many messages from another door
+//	! hold, ! release              the disk is slow
+//	! full, ! space                the disk is full
+//	! end user                     the account's sessions end
+func (h *house) do(words []string) error {
+	switch words[0] {
+	case "drain":
+		h.stop()
+		return nil
+	case "token":
+		d, err := time.ParseDuration(words[4])
+		if err != nil {
+			return err
+		}
+		token, _, err := h.core.Auth.IssueToken(h.ctx, words[2], strings.Trim(words[3], "-"), d)
+		h.vars[words[1]] = token
+		return err
+	case "post":
+		return h.post(words[1], words[2], words[3], strings.Join(words[4:], " "))
+	case "fill":
+		n, err := strconv.Atoi(words[2])
+		for i := range n {
+			err = errors.Join(err, h.post("carol", words[1], fmt.Sprint("f.", i+1), fmt.Sprint("message ", i+1)))
+		}
+		return err
+	case "hold":
+		h.release = h.store.Hold()
+		return nil
+	case "release":
+		h.release()
+		return nil
+	case "full":
+		h.store.Fail(errors.New("no space left on device"))
+		return nil
+	case "space":
+		h.store.Fail(nil)
+		return nil
+	case "end":
+		h.core.Router.EndUser(words[1]+"@localhost", router.Removed)
+		return nil
+	}
+	return fmt.Errorf("cannot do %q", words)
+}
+
+func (h *house) post(from, to, id, body string) error {
+	bell := make(chan struct{}, 1)
+	p := &mailbox.Post{Message: mailbox.Message{ID: id, Body: []byte(body)}, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
+	if err := h.core.Router.Submit(router.Poll, auth.Who{User: from + "@localhost", Device: "curl"}, to, p); err != nil {
+		return err
+	}
+	<-bell
+	return p.Err
+}
+
+// TestDialogues holds the dialogues of testdata. A file whose name begins with
+// "small-" meets a server with small limits, one with "trim-" a server that
+// keeps two messages.
+func TestDialogues(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no dialogues", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		t.Run(name, func(t *testing.T) {
+			var cfg link.Config
+			var o mem.Options
+			switch {
+			case strings.HasPrefix(name, "small-"):
+				cfg = link.Config{MaxHello: 300, Inflight: 2, Peers: 2, Window: 50, HelloTime: 3 * time.Second,
+					MinInterval: 10 * time.Second, MaxInterval: time.Minute, Margin: time.Second, Spread: time.Second}
+			case strings.HasPrefix(name, "trim-"):
+				o.Retention.Count = 2
+			}
+			dialog.Run(t, file, func(t *testing.T) dialog.Peer {
+				h := newHouse(t, cfg, o)
+				return dialog.Peer{Serve: h.serve, Encode: h.encode, Decode: decode, Do: h.do, Close: h.close}
+			})
+		})
+	}
+}

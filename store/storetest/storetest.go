@@ -1,10 +1,7 @@
 // Package storetest holds the contract of [mailbox.Store]: what every engine
 // promises, as tests that each engine's own tests call, and as crashes.
 //
-// [Run] is the contract in ordinary life. [Kill] kills a process that writes,
-// again and again, and looks at what it left. [Check] is what both of them, and
-// an engine that can crash its file system, use to compare what was
-// acknowledged with what is there.
+// [Run] is the contract in ordinary life.
 package storetest
 
 import (

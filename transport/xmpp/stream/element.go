@@ -92,7 +92,7 @@ func (e Element) Raw() []byte { return e.root[e.at:e.end] }
 // Zero reports whether e is no element.
 func (e Element) Zero() bool { return e.end == 0 }
 
-func (e Element) empty() bool { return e.root[e.tag-2] == '/' }
+func (e Element) empty() bool { return e.end == 0 || e.root[e.tag-2] == '/' }
 
 // Inner is the content as it was written.
 func (e Element) Inner() []byte {
@@ -169,6 +169,9 @@ func (e Element) resolve(prefix []byte) []byte {
 // attrs yields names and values as written.
 func (e Element) attrs() iter.Seq2[[]byte, []byte] {
 	return func(yield func(n, v []byte) bool) {
+		if e.tag == 0 {
+			return
+		}
 		p := e.root[:e.tag]
 		i := int(e.at) + 1 + len(e.Qualified())
 		for {

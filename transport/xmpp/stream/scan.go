@@ -114,6 +114,9 @@ func (s *Scanner) Next(p []byte) (k Kind, n int, err error) {
 	return k, n, nil
 }
 
+// Relax changes the limits, and forgets what was counted by the old ones.
+func (s *Scanner) Relax(l Limits) { s.Limits, s.sumBytes, s.sumElems = l, 0, 0 }
+
 func (s *Scanner) roomBytes() int { return s.Limits.Bytes - s.sumBytes }
 
 func (s *Scanner) next(p []byte) (Kind, int, error) {

@@ -1,0 +1,129 @@
+package xmpp
+
+import (
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/posthouse-im/posthouse/address"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// parse reads an address as a client writes it. A stanza names its recipient
+// in full: what has no @ is a server.
+func (s *Server) parse(jid string) (address.Address, error) { return address.ParseJID(jid) }
+
+// name returns the bare address of a user as he types it, with the domain or
+// without.
+func (s *Server) name(user string) (string, error) {
+	a, err := address.Parse(user, s.domain)
+	return a.Bare(), err
+}
+
+// serves reports whether a stream may be opened to this name.
+func (x *client) serves(to string) bool {
+	d, err := address.ParseDomain(to)
+	return err == nil && d == x.s.domain
+}
+
+// bindElement is what may come between a login and a resource.
+func (x *client) bindElement(e stream.Element) {
+	bind, ok := e.Child(nsBind, "bind")
+	if string(e.Name()) != "iq" || e.Attr("type") != "set" || !ok {
+		// RFC 6120, section 7.1: "the server MUST NOT process [other] stanzas".
+		x.fail(stream.NotAuthorized, "bind a resource first")
+		return
+	}
+	id, want := e.Attr("id"), ""
+	if r, ok := bind.Child(nsBind, "resource"); ok {
+		want = r.Text()
+	}
+	x.jid = x.bare // until then, for errors
+	if x.who.Device != "" && want != "" && want != x.who.Device {
+		x.reject("iq", "", id, fault{"cancel", "not-allowed", "the token names another device"})
+		x.jid = ""
+		return
+	}
+	device := x.who.Device
+	if want != "" {
+		d, err := address.ParseDevice(want)
+		if err != nil {
+			x.reject("iq", "", id, badRequest)
+			x.jid = ""
+			return
+		}
+		device = d
+	}
+	if device == "" {
+		device = x.s.freeDevice(x.bare)
+	}
+	x.who.Device = device
+	x.jid = x.bare + "/" + device
+	x.wait()
+	x.attach(func(x *client, sess *router.Session, err error) {
+		if err != nil {
+			x.s.core.Log.Error("xmpp: cannot attach", "user", x.bare, "device", device, "err", err)
+			x.reject("iq", "", id, internalError)
+			x.jid = ""
+			x.proceed(atBind)
+			return
+		}
+		x.enter(sess)
+		b := append(x.start(), "<iq"...)
+		b = x.appendXMLNS(b)
+		b = append(b, " type='result'"...)
+		b = stream.AppendAttr(b, "id", id)
+		b = append(b, "><bind xmlns='"+nsBind+"'>"...)
+		b = stream.AppendElement(b, "jid", "", x.jid)
+		x.finish(append(b, "</bind></iq>"...), 0)
+	})
+}
+
+// enter begins the session.
+func (x *client) enter(sess *router.Session) {
+	x.sess = sess
+	x.since = x.c.Now()
+	x.resource.c.Store(x.c)
+	x.s.lost.drop(x.bare, x.who.Device)
+	x.s.join(x.resource)
+	x.proceed(atSession)
+	x.setAlarm()
+	x.s.core.Log.Info("xmpp: session", "user", x.bare, "device", x.who.Device, "from", x.remote())
+}
+
+var errBusy = errors.New("xmpp: too much waits for the disk")
+
+// attach makes the router's session on a worker and calls then on the loop.
+func (x *client) attach(then func(*client, *router.Session, error)) {
+	who := x.who
+	ok := x.s.work.do(x.bare, func() {
+		ctx, cancel := storeContext()
+		defer cancel()
+		err := x.s.loadRoster(ctx, who.User)
+		var sess *router.Session
+		if err == nil {
+			sess, err = x.s.core.Router.Attach(ctx, router.XMPP, who, (*bell)(x))
+		}
+		if !x.later(func(x *client) { then(x, sess, err) }) && sess != nil {
+			sess.Close()
+		}
+	})
+	if !ok {
+		x.later(func(x *client) { then(x, nil, errBusy) })
+	}
+}
+
+// freeDevice names the device of a client that does not say.
+func (s *Server) freeDevice(bare string) string {
+	const name = "xmpp"
+	for _, p := range s.core.Router.Presence(bare) {
+		if p.Device == name {
+			return name + "-" + strings.ToLower(rand.Text()[:8])
+		}
+	}
+	return name
+}

@@ -1,0 +1,248 @@
+package xmpp
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/dialog"
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
+)
+
+// house is a server in memory, with the users alice, bob and carol whose
+// password is "secret".
+type house struct {
+	core    *transport.Core
+	server  *Server
+	store   *mem.Store
+	ctx     context.Context
+	stop    context.CancelFunc
+	close   func()
+	release func()
+	previd  string // the last that the server gave
+}
+
+func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
+	t.Helper()
+	h := &house{store: mem.New(o)}
+	mail := mailbox.New(h.store, mailbox.Limits{Body: 100_000})
+	under, stop := context.WithCancel(context.Background())
+	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096, Failures: 3, MaxWait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []string{"alice", "bob", "carol"} {
+		if err := a.Add(under, u, "secret", auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	engine := conn.New(conn.Config{Loops: loops, Log: log})
+	h.core = &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
+		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
+	h.server = New(h.core, cfg)
+	h.ctx, h.stop = context.WithCancel(under)
+	h.close = func() {
+		h.stop()
+		engine.Close()
+		h.server.finish()
+		a.Close()
+		stop()
+		mail.Close()
+	}
+	return h
+}
+
+func (h *house) serve(nc net.Conn) {
+	h.core.Engine.ServeConn(h.ctx, nc, h.server.options())
+}
+
+const open = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+
+// encode knows, besides bytes as they are:
+//
+//	OPEN                     a stream header
+//	AUTH user                PLAIN, with the password
+//	LOGIN user device        all that it takes to bind the device
+//	ONLINE user device       the same, and initial presence
+//	SM user device           LOGIN, and stream management
+//	BIG element n            <message> with a body of so many bytes, in element
+//	DEEP n                   so many elements in each other
+//	HEX bytes
+func (h *house) encode(text string) ([]byte, error) {
+	words := strings.Fields(text)
+	plain := func(user string) string {
+		return "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" +
+			base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00secret")) + "</auth>"
+	}
+	bind := func(user, device string) string {
+		return open + plain(user) + open + "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + device + "</resource></bind></iq>"
+	}
+	switch words[0] {
+	case "OPEN":
+		return []byte(open), nil
+	case "AUTH":
+		return []byte(plain(words[1])), nil
+	case "LOGIN":
+		return []byte(bind(words[1], words[2])), nil
+	case "ONLINE":
+		return []byte(bind(words[1], words[2]) + "<presence/>"), nil
+	case "SM":
+		return []byte(bind(words[1], words[2]) + "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"), nil
+	case "BIG":
+		n, err := strconv.Atoi(words[1])
+		return []byte("<message to='bob@localhost' id='big' type='chat'><body>" + strings.Repeat("x", n) + "</body></message>"), err
+	case "DEEP":
+		n, err := strconv.Atoi(words[1])
+		return []byte(strings.Repeat("<a>", n)), err
+	}
+	return []byte(strings.ReplaceAll(text, "$previd", h.previd)), nil
+}
+
+var random = regexp.MustCompile(`\b(id|origin-id)='(ping-[A-Z0-9]{8}|[A-Z2-7]{26})'`)
+var someday = regexp.MustCompile(`stamp='[^']*'`)
+var previd = regexp.MustCompile(`<enabled [^>]*\bid='([A-Z2-7]{26})'`)
+
+// decode shows a stanza as it is, but for what is made up anew each time.
+func (h *house) decode(p []byte) (string, int, error) {
+	s := strings.TrimLeft(string(p), " ")
+	skip := len(p) - len(s)
+	if rest, ok := strings.CutPrefix(s, "<?xml version='1.0'?>"); ok {
+		n := strings.IndexByte(rest, '>')
+		if n < 0 {
+			return "", 0, nil
+		}
+		return "(stream)", skip + len(s) - len(rest) + n + 1, nil
+	}
+	if strings.HasPrefix(s, "</stream:stream>") {
+		return "</stream:stream>", skip + len("</stream:stream>"), nil
+	}
+	sc := stream.Scanner{Limits: stream.After}
+	if _, _, err := sc.Next([]byte(open)); err != nil {
+		return "", 0, err
+	}
+	k, n, err := sc.Next([]byte(s))
+	if err != nil || k == stream.More {
+		return "", 0, err
+	}
+	text := s[:n]
+	if m := previd.FindStringSubmatch(text); m != nil {
+		h.previd = m[1]
+	}
+	if strings.HasPrefix(text, "<stream:features>") {
+		text = "(features)"
+	}
+	text = random.ReplaceAllString(text, "$1='*'")
+	text = someday.ReplaceAllString(text, "stamp='*'")
+	if len(text) > 1000 {
+		text = text[:300] + fmt.Sprintf("… (%d bytes)", len(text))
+	}
+	return text, skip + n, nil
+}
+
+// do knows:
+//
+//	! drain                        the server stops
+//	! post from to id type text    a message from another door; text may be
+//	                               quoted as in Go, type - is none
+//	! fill to 300                  so many messages from another door
+//	! hold, ! release              the disk is slow
+//	! full, ! space                the disk is full
+//	! end user                     the account's sessions end
+//	! cursor user device 3         fails if the device is not there
+func (h *house) do(words []string) error {
+	switch words[0] {
+	case "drain":
+		h.stop()
+		return nil
+	case "post":
+		text := strings.Join(words[5:], " ")
+		if q, err := strconv.Unquote(text); err == nil {
+			text = q
+		}
+		return h.post(words[1], words[2], words[3], strings.Trim(words[4], "-"), text)
+	case "fill":
+		n, err := strconv.Atoi(words[2])
+		for i := range n {
+			err = errors.Join(err, h.post("carol", words[1], fmt.Sprint("f.", i+1), "", fmt.Sprint("message ", i+1)))
+		}
+		return err
+	case "hold":
+		h.release = h.store.Hold()
+		return nil
+	case "release":
+		h.release()
+		return nil
+	case "full":
+		h.store.Fail(errors.New("no space left on device"))
+		return nil
+	case "space":
+		h.store.Fail(nil)
+		return nil
+	case "end":
+		h.core.Router.EndUser(words[1]+"@localhost", router.Removed)
+		return nil
+	case "cursor":
+		c, _, err := h.core.Mail.Cursor(h.ctx, words[1]+"@localhost", words[2])
+		if got := strconv.Itoa(int(c.Seq)); err == nil && got != words[3] {
+			err = fmt.Errorf("cursor is at %s", got)
+		}
+		return err
+	}
+	return fmt.Errorf("cannot do %q", words)
+}
+
+func (h *house) post(from, to, id, kind, body string) error {
+	bell := make(chan struct{}, 1)
+	p := &mailbox.Post{Message: mailbox.Message{ID: id, Type: kind, Body: []byte(body)}, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
+	if err := h.core.Router.Submit(router.Poll, auth.Who{User: from + "@localhost", Device: "curl"}, to, p); err != nil {
+		return err
+	}
+	<-bell
+	return p.Err
+}
+
+// TestDialogues holds the dialogues of testdata. A file whose name begins with
+// "small-" meets a server with small limits, one with "trim-" a server that
+// keeps two messages.
+func TestDialogues(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no dialogues", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Insecure: true}
+			var o mem.Options
+			switch {
+			case strings.HasPrefix(name, "small-"):
+				cfg = Config{Insecure: true, MaxStanza: 2000, LoginTime: 3 * time.Second, MaxRoster: 2, MaxPosts: 2, MaxQueue: 1000, LoginTries: 2}
+			case strings.HasPrefix(name, "trim-"):
+				o.Retention.Count = 2
+			case strings.HasPrefix(name, "clear-"):
+				cfg.Insecure = false
+			}
+			dialog.Run(t, file, func(t *testing.T) dialog.Peer {
+				h := newHouse(t, cfg, o, -1)
+				return dialog.Peer{Serve: h.serve, Encode: h.encode, Decode: h.decode, Do: h.do, Close: h.close}
+			})
+		})
+	}
+}

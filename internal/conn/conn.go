@@ -423,14 +423,40 @@ func (c *Conn) Stats() Stats {
 	return Stats{c.bytesIn, c.bytesOut, c.packetsIn, c.packetsOut, c.wakeups}
 }
 
-// moved accounts for a packet.
-func (c *Conn) moved(packets *uint64) {
-	*packets++
+// movedIn accounts for a packet of n bytes from the peer, movedOut for one to him.
+func (c *Conn) movedIn(n int) {
+	c.packetsIn++
+	a := c.g.o.Account
+	a.PacketsIn.Add(1)
+	a.BytesIn.Add(uint64(n))
+	c.moved()
+}
+
+func (c *Conn) movedOut(n int) {
+	c.packetsOut++
+	a := c.g.o.Account
+	a.PacketsOut.Add(1)
+	a.BytesOut.Add(uint64(n))
+	c.moved()
+}
+
+func (c *Conn) moved() {
 	now := uint32(c.d.clock().UnixMilli())
 	if now-c.last >= c.g.quiet {
 		c.wakeups++
+		c.g.o.Account.Wakeups.Add(1)
 	}
 	c.last = now
+}
+
+// Account is the account of many connections together: those of all listeners
+// and endpoints whose Options name it. It may be read at any time.
+type Account struct {
+	Conns                 atomic.Int64  // open now
+	Accepted              atomic.Uint64 // ever let in
+	BytesIn, BytesOut     atomic.Uint64 // of sockets, with what framing adds; on event loops also what TLS does
+	PacketsIn, PacketsOut atomic.Uint64 // reads and writes of sockets
+	Wakeups               atomic.Uint64 // as in Stats
 }
 
 var _ io.Writer = (*Conn)(nil)

@@ -123,6 +123,8 @@ type Options struct {
 	// Origins are the web origins that may open a WebSocket, beside the
 	// server's own; "*" is any.
 	Origins []string
+	// Account, if not nil, is where the connections are accounted for together.
+	Account *Account
 }
 
 func (o Options) filled() Options {
@@ -144,6 +146,9 @@ func (o Options) filled() Options {
 	wait(&o.Quiet, 10*time.Second)
 	wait(&o.UserTimeout, 30*time.Second)
 	o.MaxUnsent = min(o.MaxUnsent, 1<<30)
+	if o.Account == nil {
+		o.Account = new(Account)
+	}
 	return o
 }
 

@@ -245,7 +245,7 @@ func (d *gconn) read(r gread) {
 		return
 	}
 	if len(r.p) > 0 {
-		c.moved(&c.packetsIn)
+		c.movedIn(len(r.p))
 		switch c.phase {
 		case phaseProxy:
 			if rest, ok := c.preface(r.p); ok {
@@ -300,7 +300,7 @@ func (d *gconn) send() {
 		next.free()
 		return
 	}
-	c.moved(&c.packetsOut)
+	c.movedOut(next.size())
 	d.writing = next
 	nc := d.nc
 	go func() { // ends when the peer has taken it, or with the connection

@@ -50,6 +50,8 @@ func (g *group) enter() bool {
 		return false
 	}
 	g.n++
+	g.o.Account.Conns.Add(1)
+	g.o.Account.Accepted.Add(1)
 	return true
 }
 
@@ -57,6 +59,7 @@ func (g *group) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.n--
+	g.o.Account.Conns.Add(-1)
 	g.checkLocked()
 }
 

@@ -198,7 +198,7 @@ func (l *loop) read(c *Conn) {
 		return
 	}
 	l.got += n
-	c.moved(&c.packetsIn)
+	c.movedIn(n)
 	p := l.buf[:n]
 	if c.flags&flagClosing != 0 {
 		return // lingering: what still comes is of no interest
@@ -345,7 +345,7 @@ func (l *loop) write(c *Conn) {
 			return
 		}
 		if n > 0 {
-			c.moved(&c.packetsOut)
+			c.movedOut(n)
 			b.off += n
 		}
 		if b.size() > 0 {

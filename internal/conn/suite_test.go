@@ -525,7 +525,8 @@ func TestResetByPeer(t *testing.T) {
 func TestStatsAndAddresses(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		asked := make(chan Stats, 1)
-		r := w.start(t, Options{}, func() *probe {
+		var account Account
+		r := w.start(t, Options{Account: &account}, func() *probe {
 			return &probe{wake: func(p *probe) error {
 				if !p.c.Secure() || (p.c.TLS() != nil) != (w.layer == "tls") {
 					t.Error("not secure on loopback")
@@ -543,6 +544,10 @@ func TestStatsAndAddresses(t *testing.T) {
 		p.c.Wake()
 		if s := <-asked; s.BytesIn != 5 || s.BytesOut != 5 || s.PacketsIn == 0 || s.PacketsOut == 0 {
 			t.Errorf("%+v", s)
+		}
+		if account.Conns.Load() != 1 || account.Accepted.Load() != 1 || account.BytesIn.Load() < 5 || account.BytesOut.Load() < 5 ||
+			account.PacketsIn.Load() == 0 || account.PacketsOut.Load() == 0 {
+			t.Errorf("account: %+v", &account)
 		}
 	})
 }

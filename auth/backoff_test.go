@@ -10,10 +10,10 @@ import (
 )
 
 // try logs in and says how it ended and how long it took.
-func try(t *testing.T, a *Auth, user, password string, from netip.Addr) (error, time.Duration) {
+func try(t *testing.T, a *Auth, user, password string, from netip.Addr) (took time.Duration, err error) {
 	start := time.Now()
-	_, err := a.Verify(t.Context(), Credential{User: user, Password: password, From: from})
-	return err, time.Since(start)
+	_, err = a.Verify(t.Context(), Credential{User: user, Password: password, From: from})
+	return time.Since(start), err
 }
 
 func TestBackoffAddress(t *testing.T) {
@@ -21,7 +21,7 @@ func TestBackoffAddress(t *testing.T) {
 		a := newAlice(t, Config{Failures: 3, MaxWait: 10 * time.Second})
 		var took []time.Duration
 		for i := range 9 { // at another name each, so that only the address counts
-			err, d := try(t, a, fmt.Sprint("name", i), "x", here)
+			d, err := try(t, a, fmt.Sprint("name", i), "x", here)
 			if want := ErrDenied; i < 8 && err != want {
 				t.Fatalf("attempt %d: %v", i+1, err)
 			} else if i == 8 && err != ErrBusy {
@@ -34,16 +34,16 @@ func TestBackoffAddress(t *testing.T) {
 			t.Errorf("waited %v; want %v", got, want)
 		}
 		// Neither does the right password help there, nor does another address suffer.
-		if err, _ := try(t, a, "alice", "secret", here); err != ErrBusy {
+		if _, err := try(t, a, "alice", "secret", here); err != ErrBusy {
 			t.Error(err)
 		}
-		if err, d := try(t, a, "alice", "secret", there); err != nil || d != 0 {
+		if d, err := try(t, a, "alice", "secret", there); err != nil || d != 0 {
 			t.Error(err, d)
 		}
 		// It is forgotten after a while.
 		time.Sleep(10 * time.Minute)
 		for i := range 4 {
-			if err, d := try(t, a, fmt.Sprint("name", i), "x", here); err != ErrDenied || d != 0 {
+			if d, err := try(t, a, fmt.Sprint("name", i), "x", here); err != ErrDenied || d != 0 {
 				t.Error(err, d)
 			}
 		}
@@ -53,7 +53,7 @@ func TestBackoffAddress(t *testing.T) {
 func TestBackoffAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAlice(t, Config{Failures: 3, MaxWait: 10 * time.Second})
-		if err, _ := try(t, a, "alice", "secret", here); err != nil { // at home
+		if _, err := try(t, a, "alice", "secret", here); err != nil { // at home
 			t.Fatal(err)
 		}
 		must(t, a.SetPassword(t.Context(), "alice", "hunter2"))
@@ -66,7 +66,7 @@ func TestBackoffAccount(t *testing.T) {
 		}
 		var took []time.Duration
 		for range 8 {
-			err, d := try(t, a, "alice", "x", next())
+			d, err := try(t, a, "alice", "x", next())
 			if err != ErrDenied {
 				t.Fatal(err)
 			}
@@ -77,24 +77,24 @@ func TestBackoffAccount(t *testing.T) {
 			t.Errorf("waited %v; want %v", got, want)
 		}
 		// The owner: at once at home, soon elsewhere, at once with a key.
-		if err, d := try(t, a, "alice", "hunter2", here); err != nil || d != 0 {
+		if d, err := try(t, a, "alice", "hunter2", here); err != nil || d != 0 {
 			t.Error("at home:", err, d)
 		}
-		if err, d := try(t, a, "alice", "hunter2", there); err != nil || d != 4*s {
+		if d, err := try(t, a, "alice", "hunter2", there); err != nil || d != 4*s {
 			t.Error("elsewhere:", err, d)
 		}
-		if err, d := try(t, a, "alice", key, next()); err != nil || d != 0 {
+		if d, err := try(t, a, "alice", key, next()); err != nil || d != 0 {
 			t.Error("with a key:", err, d)
 		}
 		// A success does not give the attackers another three.
-		if err, d := try(t, a, "alice", "x", next()); err != ErrDenied || d == 0 {
+		if d, err := try(t, a, "alice", "x", next()); err != ErrDenied || d == 0 {
 			t.Error("attacker after a success:", err, d)
 		}
 		// A name that nobody has is held the same way.
 		for range 4 {
 			try(t, a, "nobody", "x", next())
 		}
-		if err, d := try(t, a, "nobody", "x", next()); err != ErrDenied || d != s {
+		if d, err := try(t, a, "nobody", "x", next()); err != ErrDenied || d != s {
 			t.Error("unknown name:", err, d)
 		}
 	})
@@ -119,7 +119,7 @@ func TestBackoffUnderSiege(t *testing.T) {
 		all.Go(func() {
 			time.Sleep(10 * time.Minute)
 			for start := time.Now(); ; time.Sleep(7 * time.Second) {
-				if err, _ := try(t, a, "alice", "secret", here); err == nil {
+				if _, err := try(t, a, "alice", "secret", here); err == nil {
 					t.Logf("the owner was in after %v", time.Since(start))
 					return
 				} else if time.Now().After(stop) {
@@ -140,7 +140,7 @@ func TestBackoffHome(t *testing.T) {
 		a := newAlice(t, Config{Failures: 3})
 		must(t, a.Add(t.Context(), "bob", "secret", RoleUser))
 		for _, user := range []string{"alice", "bob"} {
-			if err, _ := try(t, a, user, "secret", here); err != nil {
+			if _, err := try(t, a, user, "secret", here); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -148,16 +148,16 @@ func TestBackoffHome(t *testing.T) {
 		for range 10 {
 			try(t, a, "alice", "old", here)
 		}
-		if err, _ := try(t, a, "alice", "secret", here); err != ErrBusy {
+		if _, err := try(t, a, "alice", "secret", here); err != ErrBusy {
 			t.Error("alice:", err)
 		}
-		if err, d := try(t, a, "bob", "secret", here); err != nil || d != 0 {
+		if d, err := try(t, a, "bob", "secret", here); err != nil || d != 0 {
 			t.Error("bob:", err, d)
 		}
-		if err, d := try(t, a, "carol", "x", here); err != ErrDenied || d != 0 {
+		if d, err := try(t, a, "carol", "x", here); err != ErrDenied || d != 0 {
 			t.Error("carol:", err, d)
 		}
-		if err, d := try(t, a, "alice", "secret", there); err != nil || d != 0 {
+		if d, err := try(t, a, "alice", "secret", there); err != nil || d != 0 {
 			t.Error("alice elsewhere:", err, d)
 		}
 	})
@@ -174,7 +174,7 @@ func TestBackoffRoom(t *testing.T) {
 			try(t, a, fmt.Sprint("a", i), "x", from)
 			try(t, a, fmt.Sprint("a", i), "x", from)
 			all.Go(func() {
-				err, _ := try(t, a, fmt.Sprint("b", i), "x", from)
+				_, err := try(t, a, fmt.Sprint("b", i), "x", from)
 				mu.Lock()
 				defer mu.Unlock()
 				switch err {

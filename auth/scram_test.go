@@ -234,7 +234,7 @@ func TestSCRAMBackoff(t *testing.T) {
 			t.Errorf("waited %v", took)
 		}
 		// One count for all doors.
-		if err, d := try(t, a, "alice", "wrong", here); err != ErrDenied || d != 2*time.Second {
+		if d, err := try(t, a, "alice", "wrong", here); err != ErrDenied || d != 2*time.Second {
 			t.Error(err, d)
 		}
 		for range 3 {

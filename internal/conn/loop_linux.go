@@ -2,11 +2,12 @@ package conn
 
 import (
 	"io"
-	"math"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,6 @@ const (
 	readSize   = 64 << 10  // read from a socket at once
 	roundBytes = 512 << 10 // received before what it led to is sent
 	maxEvents  = 256
-	bellData   = math.MinInt32 // epoll data of the eventfd; a listener has -1-index
 )
 
 // loop serves connections on one goroutine. A round is: wait for events; hand
@@ -27,8 +27,10 @@ const (
 // once.
 type loop struct {
 	all    *loops
-	ep     int
-	bell   int // eventfd
+	ep     int             // sockets with their descriptor as data, listeners with -1-index
+	file   *os.File        // ep
+	raw    syscall.RawConn // ep
+	until  time.Time       // deadline of file as it was set last
 	events [maxEvents]unix.EpollEvent
 	buf    []byte // what was read
 	plain  []byte // what was decrypted
@@ -56,14 +58,15 @@ func newLoop(all *loops) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	if err := unix.SetNonblock(ep, true); err != nil { // or os.File will not wait by the poller
 		unix.Close(ep)
 		return nil, err
 	}
-	l := &loop{all: all, ep: ep, bell: bell, buf: make([]byte, readSize), plain: make([]byte, 16<<10), now: time.Now()}
+	l := &loop{all: all, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), buf: make([]byte, readSize), plain: make([]byte, 16<<10), now: time.Now()}
 	l.wheel.init(all.cfg.Tick, l.now)
-	err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: bellData})
+	if l.raw, err = l.file.SyscallConn(); err == nil {
+		err = l.file.SetReadDeadline(time.Time{}) // says whether the poller has it
+	}
 	if err != nil {
 		l.free()
 		return nil, err
@@ -71,10 +74,7 @@ func newLoop(all *loops) (*loop, error) {
 	return l, nil
 }
 
-func (l *loop) free() {
-	unix.Close(l.ep)
-	unix.Close(l.bell)
-}
+func (l *loop) free() { l.file.Close() }
 
 func (l *loop) run() {
 	defer l.all.running.Done()
@@ -89,9 +89,6 @@ func (l *loop) run() {
 				if c := l.all.table.get(ev.Fd); c != nil && c.d == driver(l) {
 					l.event(c, ev.Events)
 				}
-			case ev.Fd == bellData:
-				var b [8]byte
-				unix.Read(l.bell, b[:])
 			default:
 				l.accept(l.ports[-1-ev.Fd])
 			}
@@ -115,16 +112,25 @@ func (l *loop) wait() int {
 		runtime.Gosched()
 		return n
 	}
+	if at := l.wakeAt(); at != l.until {
+		l.until = at
+		l.file.SetReadDeadline(at)
+	}
 	l.asleep.Store(true)
 	l.mu.Lock()
 	work := len(l.queue) > 0 || len(l.jobs) > 0
 	l.mu.Unlock()
-	if work {
-		l.asleep.Store(false)
-		return 0
+	n := 0
+	if !work {
+		// An error is that of the deadline: it is time, or someone has rung.
+		err := l.raw.Read(func(uintptr) bool { n = l.look(); return n > 0 })
+		if err != nil {
+			l.until = past
+		}
 	}
-	n := l.sleep(l.timeout())
-	l.asleep.Store(false)
+	if !l.asleep.CompareAndSwap(true, false) {
+		l.until = past // someone has rung, or is just about to
+	}
 	return n
 }
 
@@ -135,25 +141,16 @@ func (l *loop) look() int {
 	return n
 }
 
-// sleep waits for events.
-func (l *loop) sleep(ms int) int {
-	n, err := unix.EpollWait(l.ep, l.events[:], ms)
-	if err != nil {
-		return 0 // EINTR
-	}
-	return n
-}
+// past is a deadline that ends a sleep.
+var past = time.Unix(1, 0)
 
-// timeout is how long the loop may sleep, in milliseconds; -1 is for ever.
-func (l *loop) timeout() int {
-	wait := l.wheel.next(time.Now())
-	if l.paused > 0 && (wait < 0 || wait > acceptPause) {
-		wait = acceptPause
+// wakeAt is when the loop has something to do by itself; zero is never.
+func (l *loop) wakeAt() time.Time {
+	at := l.wheel.next()
+	if again := l.since.Add(acceptPause); l.paused > 0 && (at.IsZero() || again.Before(at)) {
+		at = again
 	}
-	if wait < 0 {
-		return -1
-	}
-	return int((wait + time.Millisecond - 1) / time.Millisecond)
+	return at
 }
 
 // event is what epoll has to say of c.
@@ -433,8 +430,7 @@ func (l *loop) do(job func()) {
 // ring ends the loop's sleep. Others that ring before it is awake do nothing.
 func (l *loop) ring() {
 	if l.asleep.Load() && l.asleep.CompareAndSwap(true, false) {
-		one := [8]byte{1}
-		writeNow(l.bell, one[:])
+		l.file.SetReadDeadline(past)
 	}
 }
 

@@ -99,11 +99,10 @@ func (w *wheel) advance(now int64) {
 	}
 }
 
-// next is how long it is until a slot passes that is not empty; negative if
-// there is none.
-func (w *wheel) next(now time.Time) time.Duration {
+// next is when the next slot passes that is not empty; zero if there is none.
+func (w *wheel) next() time.Time {
 	if w.size == 0 {
-		return -1
+		return time.Time{}
 	}
 	first := int(w.cur+1) & (wheelSize - 1)
 	for i := 0; i <= len(w.some); i++ {
@@ -114,8 +113,8 @@ func (w *wheel) next(now time.Time) time.Duration {
 		if word != 0 {
 			slot := (first/64+i)%len(w.some)*64 + bits.TrailingZeros64(word)
 			ahead := (int64(slot) - w.cur) & (wheelSize - 1)
-			return time.Duration(max((w.cur+ahead)*w.tick-now.UnixNano(), 0))
+			return time.Unix(0, (w.cur+ahead)*w.tick)
 		}
 	}
-	return -1
+	return time.Time{}
 }

@@ -22,6 +22,9 @@ import (
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/store/pebble"
+	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
 
 // Config is everything that can be set.
@@ -49,12 +52,21 @@ type Config struct {
 	// read them or not.
 	Retention mailbox.Retention
 
+	// Store is the engine that keeps the messages.
+	Store pebble.Options
+
 	// Auth says how logins are checked.
 	Auth auth.Config
 
 	// Keepalive says how silent connections may be, and what is remembered of
 	// how long networks allow them to be.
 	Keepalive keepalive.Config
+
+	// Link is the long connection.
+	Link link.Config
+
+	// XMPP is the door for XMPP clients.
+	XMPP xmpp.Config
 
 	// Log says what is written to standard error.
 	Log Log

@@ -22,7 +22,7 @@ import (
 type Options struct {
 	// Retention says how long entries, ids and cursors are kept. Zero means
 	// for ever.
-	Retention mailbox.Retention
+	Retention mailbox.Retention `config:"-"`
 	// Sweep is how often the retention is applied. Default 10 minutes;
 	// negative means only by [Store.Trim].
 	Sweep time.Duration
@@ -45,11 +45,11 @@ type Options struct {
 	// Default 64 MiB; negative means that nobody looks.
 	Reserve int64
 	// FS is the file system. Nil means the real one.
-	FS vfs.FS
+	FS vfs.FS `config:"-"`
 	// Now is the clock. Nil means time.Now.
-	Now func() time.Time
+	Now func() time.Time `config:"-"`
 	// Log is told of trouble with the disk and its end. Nil means slog.Default().
-	Log *slog.Logger
+	Log *slog.Logger `config:"-"`
 }
 
 // Store is the engine; see [Open].

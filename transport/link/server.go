@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -76,6 +77,7 @@ type Server struct {
 	traces   bool // frames are logged
 	bodies   bool // with what is in them
 	stats    stats
+	account  conn.Account
 }
 
 var _ transport.Server = (*Server)(nil)
@@ -99,6 +101,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.core.Engine.Serve(ctx, ln, s.Options(ctx))
 }
 
+// ServeTLS is Serve for connections that begin with a TLS handshake.
+func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, cfg *tls.Config) error {
+	o := s.Options(ctx)
+	o.TLS = cfg
+	return s.core.Engine.Serve(ctx, ln, o)
+}
+
+// Account is that of all connections of this door.
+func (s *Server) Account() *conn.Account { return &s.account }
+
 // WebSocket is an HTTP handler that speaks the protocol over WebSocket, in
 // binary messages. Their boundaries mean nothing.
 func (s *Server) WebSocket(ctx context.Context) http.Handler {
@@ -119,6 +131,7 @@ func (s *Server) Options(ctx context.Context) conn.Options {
 		MaxPerAddr:   s.cfg.MaxPerAddr,
 		Origins:      s.cfg.Origins,
 		Subprotocols: []string{"posthouse.link.1"},
+		Account:      &s.account,
 	}
 }
 

@@ -105,7 +105,12 @@ type Server struct {
 	lost  lost    // streams that can be resumed
 	work  workers // for what waits for the disk
 	stats counters
+
+	account conn.Account
 }
+
+// Account is that of all connections of this door.
+func (s *Server) Account() *conn.Account { return &s.account }
 
 // New returns the XMPP door of core.
 func New(core *transport.Core, cfg Config) *Server {
@@ -155,6 +160,7 @@ func (s *Server) options() conn.Options {
 		New:        func() conn.Protocol { return newClient(s, false) },
 		MaxConns:   s.cfg.MaxConns,
 		MaxPerAddr: s.cfg.MaxPerAddr,
+		Account:    &s.account,
 		MaxInput:   s.cfg.MaxStanza + 64<<10,
 	}
 }

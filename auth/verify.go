@@ -73,7 +73,8 @@ func sameUser(user string) func(Who, error) (Who, error) {
 func (a *Auth) verifyPassword(ctx context.Context, user, password string, from netip.Addr) (Who, error) {
 	name := a.names.hash(user)
 	sum := a.sum(user, password)
-	if who, ok := a.recall(user, name, sum, from); ok {
+	who, ok, counted := a.recall(user, name, sum, from)
+	if ok {
 		return who, nil
 	}
 	if err := a.beginHashing(ctx, name, from); err != nil {
@@ -101,7 +102,9 @@ func (a *Auth) verifyPassword(ctx context.Context, user, password string, from n
 	got := derive(sha256.New, prepared, k.salt, k.iters)
 	right := subtle.ConstantTimeCompare(got.stored, k.stored) == 1
 	if !right || bad || acc == nil || acc.disabled {
-		a.slow.failed(name, from)
+		if !counted {
+			a.slow.failed(name, from)
+		}
 		return Who{}, ErrDenied
 	}
 	a.slow.succeeded(name, from)
@@ -125,24 +128,24 @@ func (a *Auth) sum(user, password string) (s [32]byte) {
 
 // recall reports whether sum is that of a password which was right a short
 // while ago. It could be asked faster than anybody can hash, so it answers
-// only at home (see the package comment), and a wrong one counts there before
-// the next is looked at.
-func (a *Auth) recall(user string, name nameHash, sum [32]byte, from netip.Addr) (Who, bool) {
+// only at home (see the package comment), and a wrong one is counted there
+// before the next is looked at.
+func (a *Auth) recall(user string, name nameHash, sum [32]byte, from netip.Addr) (who Who, ok, counted bool) {
 	if !a.slow.calm(name, from) {
-		return Who{}, false
+		return Who{}, false, false
 	}
 	a.mu.Lock()
 	v, ok := a.verified.get(user)
 	a.mu.Unlock()
 	if !ok || !time.Now().Before(v.until) {
-		return Who{}, false
+		return Who{}, false, false
 	}
 	if subtle.ConstantTimeCompare(sum[:], v.mac[:]) != 1 {
 		a.slow.failed(name, from)
-		return Who{}, false
+		return Who{}, false, true
 	}
 	a.stats.remembered.Add(1)
-	return Who{User: user, Role: v.role}, true
+	return Who{User: user, Role: v.role}, true, false
 }
 
 // beginHashing waits for a place among those who hash and for what back-off

@@ -129,7 +129,7 @@ func TestRemembered(t *testing.T) {
 		if n := hashes("secret", nil); n != 1 {
 			t.Errorf("later: hashed %d times", n)
 		}
-		// A wrong one is hashed, and until the right one comes again nothing is remembered here.
+		// A wrong one is hashed, too, and until the right one comes again nothing is remembered here.
 		if n := hashes("wrong", ErrDenied); n != 1 {
 			t.Errorf("wrong: hashed %d times", n)
 		}

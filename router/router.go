@@ -59,6 +59,8 @@ const (
 var (
 	// ErrNoRecipient: there is no such user here.
 	ErrNoRecipient = errors.New("router: no such recipient")
+	// ErrNoSender: the account was removed while it was connected.
+	ErrNoSender = errors.New("router: the sender's account is gone")
 	// ErrRemote: the address is at another server, and this one does not federate.
 	ErrRemote = errors.New("router: recipient is at another server")
 )
@@ -153,6 +155,9 @@ func (r *Router) Submit(door Door, who auth.Who, to string, p *mailbox.Post) err
 	bare := a.Bare()
 	if a.User == "" || !r.accounts.Exists(bare) {
 		return fmt.Errorf("%w: %s", ErrNoRecipient, bare)
+	}
+	if !r.accounts.Exists(who.User) {
+		return fmt.Errorf("%w: %s", ErrNoSender, who.User)
 	}
 	p.From, p.To = who.User, a.String()
 	if p.Device == "" {

@@ -329,6 +329,18 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
+func TestRemovedAccountHasNoSession(t *testing.T) {
+	r, _ := house(t, mem.Options{})
+	p := newPeer()
+	attach(t, r, p, "gone", "phone") // verified before it was removed
+	if got := p.ended(); !slices.Equal(got, []router.Reason{router.Removed}) {
+		t.Errorf("told %q, want removed", got)
+	}
+	if err := r.Submit(router.Link, who("gone", "phone"), "bob", &mailbox.Post{}); !errors.Is(err, router.ErrNoSender) {
+		t.Errorf("a message from it: %v, want ErrNoSender", err)
+	}
+}
+
 // Many write while many come and go: nothing is missed, nothing comes twice or
 // out of order within a session.
 func TestRingingIsNeverLost(t *testing.T) {

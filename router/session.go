@@ -83,6 +83,10 @@ func (r *Router) AttachAt(door Door, who auth.Who, c Client, at mailbox.Seq) *Se
 	sh.live[who.User] = s
 	sh.mu.Unlock()
 	r.live[door].Add(1)
+	if !r.accounts.Exists(who.User) {
+		// Removed between the login and here, where EndUser did not see it.
+		c.End(Removed)
+	}
 	c.Wake() // after the session is in the table, so nothing falls between
 	return s
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 )
@@ -23,27 +25,24 @@ type Sources struct {
 	Version string
 	Store   func() mailbox.StoreStats
 	Router  func(router.Door) router.Stats
+	Auth    func() auth.Stats
 	// Doors has the counters of each door that is open.
 	Doors map[router.Door]func() Door
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
 
-// Door is the account of one door. A nil map or zero means that the door has
-// no such thing.
+// Door is the account of one door.
 type Door struct {
-	// Connections is how many are open, Accepted how many ever were.
-	Connections, Accepted uint64
-	// BytesIn and BytesOut are as the protocol sees them; packets are reads
-	// and writes of sockets.
-	BytesIn, BytesOut, PacketsIn, PacketsOut uint64
-	// Wakeups is how often a device was stirred after a silence.
-	Wakeups uint64
+	Connections uint64 // open now
+	// BytesIn and BytesOut are of sockets, or for poll of the API's bodies.
+	BytesIn, BytesOut uint64
+	// Engine has what internal/conn counts; nil for poll, which does without.
+	Engine *conn.Account
 	// Dropped is how many messages that may be lost were, since somebody did
-	// not read them in time.
-	Dropped uint64
-	// Errors counts what went wrong, by kind: what the peer did wrong, what he
-	// may not, and what we failed at.
+	// not read them in time; nil for a door that has none such.
+	Dropped *uint64
+	// Errors counts what went wrong, by kind.
 	Errors map[string]uint64
 }
 
@@ -76,11 +75,15 @@ var (
 
 	connections = desc("connections", "Open connections, logged in or not.", "door")
 	accepted    = desc("connections_accepted_total", "Connections ever accepted.", "door")
-	bytes       = desc("bytes_total", "Bytes as the protocol sees them, without TLS.", "door", "direction")
+	bytes       = desc("bytes_total", "Bytes read from and written to sockets; for poll those of the API's bodies.", "door", "direction")
 	packets     = desc("packets_total", "Reads and writes of sockets.", "door", "direction")
 	wakeups     = desc("wakeups_total", "Bursts of traffic after a silence: each wakes a radio.", "door")
 	dropped     = desc("ephemeral_dropped_total", "Messages that may be lost, and were, since a receiver was slow.", "door")
 	errs        = desc("errors_total", "What went wrong, by kind.", "door", "kind")
+
+	accounts = desc("accounts", "Accounts.")
+	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked.", "result")
+	hashes   = desc("password_hashes_total", "Passwords hashed in order to check them.")
 
 	commitSeconds = desc("store_commit_duration_seconds", "Time to make a group of posts durable.")
 	groupPosts    = desc("store_group_posts", "Posts made durable by one commit.")
@@ -126,17 +129,30 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for door, snapshot := range c.s.Doors {
 		st, name := snapshot(), door.String()
+		if a := st.Engine; a != nil {
+			st.Connections, st.BytesIn, st.BytesOut = uint64(max(0, a.Conns.Load())), a.BytesIn.Load(), a.BytesOut.Load()
+			count(accepted, a.Accepted.Load(), name)
+			count(packets, a.PacketsIn.Load(), name, "in")
+			count(packets, a.PacketsOut.Load(), name, "out")
+			count(wakeups, a.Wakeups.Load(), name)
+		}
 		gauge(connections, float64(st.Connections), name)
-		count(accepted, st.Accepted, name)
 		count(bytes, st.BytesIn, name, "in")
 		count(bytes, st.BytesOut, name, "out")
-		count(packets, st.PacketsIn, name, "in")
-		count(packets, st.PacketsOut, name, "out")
-		count(wakeups, st.Wakeups, name)
-		count(dropped, st.Dropped, name)
+		if st.Dropped != nil {
+			count(dropped, *st.Dropped, name)
+		}
 		for kind, n := range st.Errors {
 			count(errs, n, name, kind)
 		}
+	}
+	if c.s.Auth != nil {
+		st := c.s.Auth()
+		gauge(accounts, float64(st.Accounts))
+		count(logins, st.Accepted, "accepted")
+		count(logins, st.Denied, "denied")
+		count(logins, st.Busy, "busy")
+		count(hashes, st.Hashes)
 	}
 	if c.s.Store != nil {
 		st := c.s.Store()

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 )
@@ -30,8 +32,14 @@ func all() Sources {
 			return router.Stats{Sessions: int64(d) + 1, Posted: 10, Handed: 20}
 		},
 		Doors: map[router.Door]func() Door{router.MQTT: func() Door {
-			return Door{Connections: 2, BytesIn: 100, Dropped: 4, Errors: map[string]uint64{"peer": 6}}
-		}},
+			var a conn.Account
+			a.Conns.Store(2)
+			a.BytesIn.Store(100)
+			a.Wakeups.Store(8)
+			lost := uint64(4)
+			return Door{Engine: &a, Dropped: &lost, Errors: map[string]uint64{"protocol": 6}}
+		}, router.Poll: func() Door { return Door{Connections: 3} }},
+		Auth:  func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
 		Ready: func() error { return nil },
 	}
 }
@@ -50,7 +58,11 @@ func TestMetrics(t *testing.T) {
 		`posthouse_connections{door="mqtt"} 2`,
 		`posthouse_bytes_total{direction="in",door="mqtt"} 100`,
 		`posthouse_ephemeral_dropped_total{door="mqtt"} 4`,
-		`posthouse_errors_total{door="mqtt",kind="peer"} 6`,
+		`posthouse_errors_total{door="mqtt",kind="protocol"} 6`,
+		`posthouse_wakeups_total{door="mqtt"} 8`,
+		`posthouse_connections{door="poll"} 3`,
+		`posthouse_accounts 9`,
+		`posthouse_logins_total{result="denied"} 1`,
 		`posthouse_store_commit_duration_seconds_sum 1.5`,
 		`posthouse_store_commit_duration_seconds_count 3`,
 		`posthouse_store_group_posts_sum 12`,

@@ -84,9 +84,11 @@ type Options struct {
 	// Device names this reader of the mailbox. Empty means the way's own
 	// default name.
 	Device string
-	// TLS, if not nil, is used from the first byte (XMPP without it uses
-	// STARTTLS where the server offers it).
+	// TLS, if not nil, is used from the first byte.
 	TLS *tls.Config
+	// StartTLS is how the server's certificate is checked where TLS begins
+	// later: XMPP without TLS. Nil checks it against the system's roots.
+	StartTLS *tls.Config
 	// Log, if not nil, hears of reconnects.
 	Log *slog.Logger
 }

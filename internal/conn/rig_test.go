@@ -260,3 +260,14 @@ func closed(t *testing.T, c io.Reader) {
 		t.Fatalf("got %.80q, %v, want the end", b, err)
 	}
 }
+
+// tlsEcho tries an echo through TLS on c.
+func tlsEcho(c net.Conn) error {
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	tc := tls.Client(c, clientTLS())
+	if _, err := io.WriteString(tc, "x"); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(tc, make([]byte, 1))
+	return err
+}

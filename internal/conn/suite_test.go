@@ -432,21 +432,23 @@ func TestMaxConnsAndMaxPerAddr(t *testing.T) {
 				r := w.start(t, o, nil)
 				a, p := r.open()
 				r.open()
-				c := must(net.Dial("tcp", r.addr))
-				c.SetDeadline(time.Now().Add(10 * time.Second))
-				io.ReadAll(c) // refused
-				c.Close()
-				a.Close()
-				<-p.ended
-				for { // the place is free once the socket is closed, a little later
-					c := must(net.Dial("tcp", r.addr))
+				try := func() bool {
+					c, err := net.Dial("tcp", r.addr)
+					if err != nil {
+						return false // reset before it was through
+					}
+					defer c.Close()
 					c.SetDeadline(time.Now().Add(10 * time.Second))
 					io.WriteString(c, "x")
 					n, _ := c.Read(make([]byte, 1))
-					c.Close()
-					if n == 1 {
-						break
-					}
+					return n == 1
+				}
+				if try() {
+					t.Error("a third is served")
+				}
+				a.Close()
+				<-p.ended
+				for !try() { // the place is free once the socket is closed, a little later
 				}
 			}, "tcp")
 		})

@@ -55,6 +55,7 @@ type wsock struct {
 	tails     int    // bytes of an unfinished rune in tail
 	control   []byte // payload of a control frame under way
 
+	code   int  // of the peer's close frame
 	closed bool // a close frame has been sent
 }
 
@@ -163,6 +164,9 @@ func (c *Conn) unframe(p []byte) ([]byte, bool) {
 				c.bytesIn += uint64(len(out))
 				c.input(out)
 			}
+			// "the endpoint MUST send a Close frame in response" section 5.5.1
+			c.encode()
+			w.close(c, w.code)
 			c.Close(io.EOF)
 			return nil, false
 		}
@@ -304,9 +308,7 @@ func (w *wsock) ended(c *Conn) error {
 				return &WSError{codeUTF8, "close reason is not UTF-8"}
 			}
 		}
-		// "the endpoint MUST send a Close frame in response" section 5.5.1
-		c.encode()
-		w.close(c, code)
+		w.code = code
 		return io.EOF
 	case opPong:
 	default:

@@ -1,0 +1,371 @@
+// Package link is the Go SDK for the long connection, the way we recommend.
+//
+//	box, err := link.Dial(ctx, client.Options{Addr: "localhost:7400", User: "alice", Password: "secret", Device: "laptop"})
+//	receipt, err := box.Send(ctx, client.Draft{To: "bob", Body: []byte("hello")})
+//	m, err := box.Receive(ctx)
+//	... store m ...
+//	err = box.Ack(ctx, m)
+//
+// A mailbox stays usable while the connection comes and goes. When it breaks
+// the SDK comes back by itself, after a random wait that grows from half a
+// second to twenty, or when the server said. What was sent and not answered is
+// sent again with its id, and is stored once. What was received is not given
+// to the program again; what it has not acknowledged when it ends, the next
+// one is given.
+//
+// The server lets a client leave so many bytes unacknowledged (a megabyte by
+// default). A program that receives and never calls Ack is given nothing more
+// after that.
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// Config is client.Options and what only this way has. A zero field means its
+// default.
+type Config struct {
+	client.Options
+	// Tokens, if not nil, is asked for a token before each connection, and
+	// for a fresh one before the last has ended. Options.Token is not used.
+	Tokens func(context.Context) (string, error)
+	// Network names the network that the device is on, in any words that tell
+	// it from others. The server advises a heartbeat by it.
+	Network string
+	// Heartbeat is how often to speak at least. Default as the server advises.
+	Heartbeat time.Duration
+	// Window is how many bytes of messages the server may send before the
+	// program acknowledges. Default as the server says.
+	Window int
+	// MaxMessage is the longest message to take, in bytes; a longer one comes
+	// without its body. Default 16 MiB.
+	MaxMessage int
+	// OnGap, if not nil, is told of messages that will not come since the
+	// server no longer had them: those behind after and before before. It
+	// must not block.
+	OnGap func(after, before uint64)
+	// Answer is how long the server may take to answer a heartbeat before the
+	// connection is given up. Default 10 s.
+	Answer time.Duration
+	// Dial, if not nil, makes the connection instead of Addr.
+	Dial func(context.Context) (net.Conn, error)
+}
+
+const (
+	defaultAnswer     = 10 * time.Second
+	defaultMaxMessage = 16 << 20
+	connectTime       = 20 * time.Second // for the network and the welcome
+	goodbyeTime       = 5 * time.Second  // for the last acknowledgement
+	minWait           = 500 * time.Millisecond
+	maxWait           = 20 * time.Second
+	agent             = "posthouse-go 1.0"
+)
+
+// Closed is why the server does not want the client back.
+type Closed struct {
+	Code string // the protocol's word: denied, replaced, upgrade-required, ...
+	Text string
+}
+
+func (e *Closed) Error() string {
+	if e.Text == "" {
+		return "link: closed by the server: " + e.Code
+	}
+	return "link: closed by the server: " + e.Code + ": " + e.Text
+}
+
+// Dial connects and logs in, once. When it has returned a mailbox it is the
+// SDK that reconnects.
+func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
+	return Open(ctx, Config{Options: o})
+}
+
+// Open is Dial with more to choose.
+func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
+	if cfg.Answer == 0 {
+		cfg.Answer = defaultAnswer
+	}
+	if cfg.MaxMessage == 0 {
+		cfg.MaxMessage = defaultMaxMessage
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = dialer(cfg.Options)
+	}
+	mb := &Mailbox{
+		cfg:    cfg,
+		prefix: strings.ToLower(rand.Text()[:10]),
+		news:   make(chan struct{}, 1),
+		work:   make(chan struct{}, 1),
+		over:   make(chan struct{}),
+	}
+	s, err := mb.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	under, stop := context.WithCancel(context.Background()) // ends with Close, not with Dial's ctx
+	mb.stop = stop
+	mb.running.Go(func() { mb.run(under, s) }) // ends with Close, or when the server does not want us back
+	return mb, nil
+}
+
+// Mailbox is a client.Mailbox over the long connection.
+type Mailbox struct {
+	cfg     Config
+	prefix  string // of the ids of this mailbox's messages
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	news chan struct{} // bell: inbox has become not empty
+	work chan struct{} // bell: there is something to write
+	over chan struct{} // closed when why is set
+
+	mu      sync.Mutex
+	why     error            // guarded by mu; nothing works any more
+	leaving bool             // guarded by mu; Close was called
+	last    uint64           // guarded by mu; number of the last id
+	queue   []*sending       // guarded by mu; not answered, oldest first
+	written int              // guarded by mu; how many of queue went out on this connection
+	inbox   []client.Message // guarded by mu; not given to the program yet
+	placed  bool             // guarded by mu; received and acked mean something
+	got     uint64           // guarded by mu; place of the last message received
+	acked   uint64           // guarded by mu; place that the program acknowledged
+	sets    []*frame.Set     // guarded by mu; to be written
+}
+
+var _ client.Mailbox = (*Mailbox)(nil)
+
+// sending is a message that is not answered yet.
+type sending struct {
+	client.Draft
+	done func(client.Receipt, error)
+}
+
+// Send implements client.Mailbox.
+func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, error) {
+	type result struct {
+		r   client.Receipt
+		err error
+	}
+	done := make(chan result, 1)
+	s, err := mb.enqueue(d, func(r client.Receipt, err error) { done <- result{r, err} })
+	if err != nil {
+		return client.Receipt{}, err
+	}
+	select {
+	case r := <-done:
+		return r.r, r.err
+	case <-ctx.Done():
+		mb.withdraw(s)
+		return client.Receipt{ID: s.ID}, ctx.Err()
+	}
+}
+
+// SendAsync does not wait: done is called with what Send would return, on a
+// goroutine that must not be blocked. Messages are sent in the order of the
+// calls. An error means that done will not be called.
+func (mb *Mailbox) SendAsync(d client.Draft, done func(client.Receipt, error)) error {
+	_, err := mb.enqueue(d, done)
+	return err
+}
+
+func (mb *Mailbox) enqueue(d client.Draft, done func(client.Receipt, error)) (*sending, error) {
+	if _, ok := frame.ParseUrgency(d.Urgency); !ok {
+		return nil, &client.Refused{Code: frame.RefusedInvalid.String(), Text: "no such urgency: " + d.Urgency}
+	}
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if err := mb.errLocked(); err != nil {
+		return nil, err
+	}
+	if d.ID == "" {
+		mb.last++
+		d.ID = fmt.Sprint(mb.prefix, ".", mb.last)
+	}
+	s := &sending{d, done}
+	mb.queue = append(mb.queue, s)
+	ring(mb.work)
+	return s, nil
+}
+
+func (mb *Mailbox) errLocked() error {
+	if mb.leaving {
+		return client.ErrClosed
+	}
+	return mb.why
+}
+
+// withdraw takes s back if it has not been written. If it has, the server may
+// store it.
+func (mb *Mailbox) withdraw(s *sending) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	for i := mb.written; i < len(mb.queue); i++ {
+		if mb.queue[i] == s {
+			mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// Receive implements client.Mailbox.
+func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) {
+	for {
+		mb.mu.Lock()
+		if len(mb.inbox) > 0 && !mb.leaving {
+			m := mb.inbox[0]
+			if mb.inbox = mb.inbox[1:]; len(mb.inbox) > 0 {
+				ring(mb.news)
+			}
+			mb.mu.Unlock()
+			return m, nil
+		}
+		err := mb.errLocked()
+		mb.mu.Unlock()
+		if err != nil {
+			return client.Message{}, err
+		}
+		select {
+		case <-mb.news:
+		case <-mb.over:
+		case <-ctx.Done():
+			return client.Message{}, ctx.Err()
+		}
+	}
+}
+
+// Ack implements client.Mailbox. It does not wait for the network: after a
+// break the server is told again how far the program is.
+func (mb *Mailbox) Ack(_ context.Context, m client.Message) error {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if err := mb.errLocked(); err != nil {
+		return err
+	}
+	if m.Seq > mb.got {
+		return fmt.Errorf("link: acknowledgement of %d, received up to %d", m.Seq, mb.got)
+	}
+	if m.Seq > mb.acked {
+		mb.acked = m.Seq
+		ring(mb.work)
+	}
+	return nil
+}
+
+// Close implements client.Mailbox. The last acknowledgement goes out first, as
+// does what Send was given; what is not answered ends with ErrClosed.
+func (mb *Mailbox) Close() error {
+	mb.mu.Lock()
+	again := mb.leaving
+	mb.leaving = true
+	mb.mu.Unlock()
+	if !again {
+		mb.stop()
+	}
+	mb.running.Wait()
+	return nil
+}
+
+// run keeps a connection until the program or the server ends it.
+func (mb *Mailbox) run(ctx context.Context, s *session) {
+	err := mb.serve(ctx, s)
+	for tries := 0; ; {
+		if ctx.Err() != nil {
+			err = client.ErrClosed
+		}
+		var no *Closed
+		if errors.As(err, &no) || errors.Is(err, client.ErrClosed) {
+			mb.fail(err)
+			return
+		}
+		wait := backOff(tries, err)
+		mb.cfg.Log.Info("link: connection lost", "err", err, "again", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			continue
+		}
+		if s, err = mb.connect(ctx); err != nil {
+			tries++
+			continue
+		}
+		tries = 0
+		mb.cfg.Log.Info("link: connected again", "cursor", s.in.Place)
+		err = mb.serve(ctx, s)
+	}
+}
+
+// backOff is how long to wait before the next attempt: "full jitter", between
+// nothing and a bound that doubles, or when the server said.
+func backOff(tries int, err error) time.Duration {
+	bound := min(minWait<<min(tries, 10), maxWait)
+	jitter := time.Duration(mathrand.Int64N(int64(bound)))
+	var later *comeBack
+	if errors.As(err, &later) {
+		return later.after + jitter
+	}
+	return jitter
+}
+
+// fail ends everything that waits.
+func (mb *Mailbox) fail(err error) {
+	mb.mu.Lock()
+	mb.why = err
+	queue := mb.queue
+	mb.queue, mb.written = nil, 0
+	mb.mu.Unlock()
+	close(mb.over)
+	for _, s := range queue {
+		s.done(client.Receipt{ID: s.ID}, err)
+	}
+}
+
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+// dialer connects by address.
+func dialer(o client.Options) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		if strings.HasPrefix(o.Addr, "ws://") || strings.HasPrefix(o.Addr, "wss://") {
+			return dialWebSocket(ctx, o)
+		}
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "tcp", o.Addr)
+		if err != nil || o.TLS == nil {
+			return nc, err
+		}
+		return handshake(ctx, nc, o)
+	}
+}
+
+// dialWebSocket makes a stream of a WebSocket's binary messages.
+func dialWebSocket(ctx context.Context, o client.Options) (net.Conn, error) {
+	ws, _, err := websocket.Dial(ctx, o.Addr, &websocket.DialOptions{
+		HTTPClient: httpClient(o.TLS), Subprotocols: []string{"posthouse.link.1"}, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(-1) // a message may hold any number of frames, and those have a limit
+	return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+}

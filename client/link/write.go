@@ -1,0 +1,164 @@
+package link
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// unanswered is how long a send may go without a byte from the server before
+// a heartbeat asks whether it is there.
+const unanswered = 5 * time.Second
+
+// write is the writer of a session, and its clock. It closes the connection
+// when ctx ends, in the protocol's words if it is the program that goes.
+func (mb *Mailbox) write(ctx context.Context, s *session) {
+	defer s.nc.Close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var buf []byte
+	for {
+		var next time.Time
+		var dead bool
+		buf, next, dead = mb.compose(buf[:0], s)
+		mb.refuse(s)
+		if dead {
+			return
+		}
+		if len(buf) > 0 {
+			s.nc.SetWriteDeadline(time.Now().Add(mb.cfg.Answer))
+			if _, err := s.nc.Write(buf); err != nil {
+				return
+			}
+			if cap(buf) > 1<<20 {
+				buf = nil
+			}
+			continue // while that went out there may have come more
+		}
+		timer.Reset(time.Until(next))
+		select {
+		case <-mb.work:
+		case <-timer.C:
+		case <-ctx.Done():
+			mb.goodbye(s)
+			return
+		}
+	}
+}
+
+// atOnce is about how many bytes are written at once.
+const atOnce = 64 << 10
+
+// compose appends what is to be written now. It says when the next heartbeat
+// is due, or that the server is dead.
+func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, dead bool) {
+	now := time.Now()
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if s.pinged.After(s.read) && now.Sub(s.pinged) >= mb.cfg.Answer {
+		return b, next, true
+	}
+	b = mb.sendsLocked(b, s, now)
+	for _, f := range mb.sets {
+		b = frame.AppendAck(b, f, s.ackLocked(mb))
+	}
+	mb.sets = nil
+	for _, f := range s.pongs {
+		b = frame.AppendAck(b, f, s.ackLocked(mb))
+	}
+	s.pongs = nil
+
+	// A heartbeat is due an interval after the last byte in either direction
+	// that was later than none: the NAT and the server count ours, we count
+	// the server's.
+	due := earlier(s.read, s.wrote).Add(s.interval)
+	if !s.asked.IsZero() && s.read.Before(s.asked) {
+		due = earlier(due, s.asked.Add(unanswered))
+	}
+	waits := s.pinged.After(s.read)
+	if waits {
+		due = s.pinged.Add(mb.cfg.Answer)
+	} else if !now.Before(due) {
+		b = frame.AppendAck(b, &frame.Ping{}, s.ackLocked(mb))
+		s.pinged = now
+		due = now.Add(mb.cfg.Answer)
+	}
+	if ack := s.ackLocked(mb); ack != 0 {
+		b = frame.Append(b, &frame.Ack{Step: ack})
+	}
+	if len(b) > 0 {
+		s.wrote = now
+	}
+	return b, due, false
+}
+
+// sendsLocked appends the messages that may go out.
+func (mb *Mailbox) sendsLocked(b []byte, s *session, now time.Time) []byte {
+	for mb.written < len(mb.queue) && uint64(mb.written) < max(s.welcome.Inflight, 1) && len(b) < atOnce {
+		d := mb.queue[mb.written]
+		if size := len(d.Body) + len(d.To) + len(d.ID) + len(d.Type) + 64; uint64(size) > s.welcome.MaxFrame {
+			mb.queue = append(mb.queue[:mb.written:mb.written], mb.queue[mb.written+1:]...)
+			s.large = append(s.large, d)
+			continue
+		}
+		urgency, _ := frame.ParseUrgency(d.Urgency)
+		f := frame.Send{To: s.out.To(d.To), ID: s.out.ID(d.ID), Media: d.Type, Urgency: urgency,
+			Expires: uint64(max(d.Expires.Milliseconds(), 0)), Body: d.Body}
+		if d.Expires > 0 && f.Expires == 0 {
+			f.Expires = 1
+		}
+		b = frame.AppendAck(b, &f, s.ackLocked(mb))
+		mb.written++
+		if s.asked.IsZero() {
+			s.asked = now
+		}
+	}
+	return b
+}
+
+// refuse answers the messages that are too large to be sent at all.
+func (mb *Mailbox) refuse(s *session) {
+	for _, d := range s.large {
+		d.done(client.Receipt{ID: d.ID}, &client.Refused{Code: frame.RefusedTooLarge.String(), Text: "the server takes no message of that size"})
+	}
+	s.large = nil
+}
+
+// ackLocked is the acknowledgement to be put on the next frame's back, and
+// takes note that it was.
+func (s *session) ackLocked(mb *Mailbox) uint64 {
+	// The program may have acknowledged what this connection has not brought
+	// again yet. The server would take that for a mistake.
+	step := uint64(0)
+	if to := min(mb.acked, s.brought); to > s.acked {
+		step = to - s.acked
+		s.acked = to
+	}
+	return step
+}
+
+// goodbye writes what waits and the last frame.
+func (mb *Mailbox) goodbye(s *session) {
+	mb.mu.Lock()
+	leaving := mb.leaving
+	mb.mu.Unlock()
+	if !leaving {
+		return
+	}
+	b, _, dead := mb.compose(nil, s)
+	if dead {
+		return
+	}
+	b = frame.Append(b, &frame.Close{Code: frame.CloseDone})
+	s.nc.SetWriteDeadline(time.Now().Add(goodbyeTime))
+	s.nc.Write(b) // an error changes nothing: we go
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -104,6 +104,11 @@ func (s *Session) Behind() bool { return s.far != nil }
 // Acked is how far the device has acknowledged.
 func (s *Session) Acked() mailbox.Seq { return s.acked }
 
+// Unacked says that the device has acknowledged no further than to, although
+// the session begins later: a reader who reads on and acknowledges apart. Call
+// it after AttachAt, before Next.
+func (s *Session) Unacked(to mailbox.Seq) { s.acked = min(s.acked, to) }
+
 // Handed is the last entry that Next returned, or where the session began.
 func (s *Session) Handed() mailbox.Seq { return s.handed }
 

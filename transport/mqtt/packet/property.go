@@ -330,3 +330,19 @@ func AppendNum(b []byte, p Prop, v uint32) []byte {
 	}
 	return append(b, byte(v))
 }
+
+// AppendForward appends, without their length, the properties of a PUBLISH that
+// a server forwards unaltered: all but Topic Alias, which is between two ends,
+// Message Expiry, which counts down, and Subscription Identifiers.
+//
+// "The Server MUST send the ... unaltered" [MQTT-3.3.2-4] [MQTT-3.3.2-15]
+// [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
+func (ps *Properties) AppendForward(b []byte) []byte {
+	f := Properties{strs: ps.strs, User: ps.User}
+	for _, n := range ps.nums {
+		if n.id != TopicAlias && n.id != MessageExpiry {
+			b = AppendNum(b, n.id, n.v)
+		}
+	}
+	return f.AppendList(b)
+}

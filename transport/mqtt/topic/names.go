@@ -130,3 +130,18 @@ func (n *name[V]) all(first bool, yield func(V)) {
 		next.all(false, yield)
 	}
 }
+
+// Get returns the value of a name.
+func (ns *Names[V]) Get(s string) (v V, ok bool) {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	n, rest, more := &ns.root, s, true
+	for more {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		if n = n.children[level]; n == nil {
+			return v, false
+		}
+	}
+	return n.value, n.set
+}

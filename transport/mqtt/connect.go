@@ -1,0 +1,306 @@
+package mqtt
+
+import (
+	"crypto/rand"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/address"
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+)
+
+// login is a CONNECT that is being looked at.
+type login struct {
+	packet packet.Connect
+	who    auth.Who
+	err    error
+	done   atomic.Bool // who and err are there
+}
+
+// connect is CONNECT, section 3.1.
+func (c *client) connect(first byte, body []byte) error {
+	lg := new(login)
+	p := &lg.packet
+	err := p.Decode(first, body)
+	c.version = p.Version
+	c.maxPacket = int(min(p.Properties.Num(packet.MaximumPacketSize, packet.MaxRemaining+5), packet.MaxRemaining+5))
+	if err != nil {
+		return c.turnAway(err)
+	}
+	c.quiet = p.Properties.Num(packet.RequestProblem, 1) == 0
+	c.clean = p.CleanStart
+	p.Password = append([]byte(nil), p.Password...)
+	if p.Will != nil {
+		p.Will.Payload = append([]byte(nil), p.Will.Payload...)
+	}
+	if err := c.checkConnect(p); err != nil {
+		return c.turnAway(err)
+	}
+	c.more().login = lg
+	c.state = checking
+	if p.Properties.Has(packet.AuthMethod) {
+		return c.beginAuth(lg)
+	}
+	if !p.HasUser && !p.HasPassword {
+		lg.done.Store(true) // anonymous; checked says whether that will do
+		if !c.srv.cfg.Anonymous {
+			lg.err = auth.ErrDenied
+		}
+		return c.checked()
+	}
+	if c.srv.cfg.Anonymous && p.HasUser && !p.HasPassword {
+		// A name without a proof is nobody's.
+		lg.done.Store(true)
+		return c.checked()
+	}
+	if !c.c.Secure() && !c.srv.cfg.Insecure {
+		return c.turnAway(&packet.Error{Code: packet.NotAuthorized, Text: "passwords are taken under TLS only"})
+	}
+	cred := auth.Credential{User: p.User, Password: string(p.Password), From: c.c.Remote().Addr()}
+	c.c.PauseRead(true)
+	if !c.srv.core.Auth.Go(func() { c.verify(lg, cred) }) {
+		lg.err = auth.ErrBusy
+		lg.done.Store(true)
+		return c.checked()
+	}
+	return nil
+}
+
+// verify runs on a goroutine of auth's. A password that is no password of the
+// account's may be a token of its.
+func (c *client) verify(lg *login, cred auth.Credential) {
+	if strings.Count(cred.Password, ".") == 2 && strings.HasPrefix(cred.Password, "ey") {
+		token := auth.Credential{Token: cred.Password, From: cred.From}
+		who, err := c.srv.core.Auth.Verify(background, token)
+		if a, bad := address.Parse(cred.User, c.srv.core.Router.Domain()); err == nil && (cred.User == "" || bad == nil && a.Bare() == who.User) {
+			lg.who, lg.err = who, nil
+			lg.done.Store(true)
+			c.c.Wake()
+			return
+		}
+	}
+	lg.who, lg.err = c.srv.core.Auth.Verify(background, cred)
+	lg.done.Store(true)
+	c.c.Wake()
+}
+
+// checkConnect keeps the rules that the codec does not know.
+func (c *client) checkConnect(p *packet.Connect) error {
+	if p.ClientID == "" && !p.CleanStart && p.Version != packet.V5 {
+		// "If the Client supplies a zero-byte ClientId with CleanSession set
+		// to 0, the Server MUST respond to the CONNECT Packet with a CONNACK
+		// return code 0x02" 3.1.1 [MQTT-3.1.3-8]
+		return &packet.Error{Code: packet.ClientIDNotValid, Text: "no client identifier"}
+	}
+	if p.ClientID == "" && p.Version == packet.V31 {
+		// 3.1 section 3.1: "between 1 and 23 characters long"
+		return &packet.Error{Code: packet.ClientIDNotValid, Text: "no client identifier"}
+	}
+	if len(p.ClientID) > c.srv.cfg.MaxClientID {
+		return &packet.Error{Code: packet.ClientIDNotValid, Text: "client identifier is too long"}
+	}
+	return nil
+}
+
+// turnAway answers a CONNECT with a refusal and ends the connection.
+func (c *client) turnAway(err error) error {
+	c.srv.count.refused.Add(1)
+	var e *packet.Error
+	if errors.As(err, &e) && c.version != 0 {
+		// A malformed CONNECT of 3.1.1 is answered with nothing: "the Server
+		// MUST close the Network Connection" 3.1.1 [MQTT-4.8.0-1]
+		if c.version == packet.V5 || e.Code != packet.MalformedPacket && e.Code != packet.ProtocolError {
+			c.connack(e.Code, nil)
+		}
+	}
+	c.state = ended
+	return err
+}
+
+// connack writes CONNACK.
+//
+//	"A Server MAY send a CONNACK packet with a Reason Code of 0x80 or greater
+//	... MUST then close the Network Connection" [MQTT-3.1.4-6]
+func (c *client) connack(code packet.Code, props *packet.Properties) {
+	a := packet.Connack{Code: code, SessionPresent: code == packet.Success && c.present}
+	if c.version != packet.V5 {
+		c3, ok := code.For3()
+		if !ok {
+			return
+		}
+		a.Code = packet.Code(c3)
+	} else if props != nil {
+		a.Properties = *props
+	}
+	b := a.Append(nil, c.version)
+	if len(b) <= c.maxPacket {
+		c.c.Write(b)
+	}
+}
+
+// checked goes on when it is known who the client is.
+func (c *client) checked() error {
+	lg := c.x.login
+	if lg == nil || !lg.done.Load() {
+		return nil
+	}
+	if lg.err != nil {
+		code := packet.UnspecifiedError
+		switch {
+		case errors.Is(lg.err, auth.ErrBusy):
+			code = packet.ServerBusy
+		case errors.Is(lg.err, auth.ErrDenied), errors.Is(lg.err, auth.ErrExpired):
+			code = packet.BadUserNameOrPassword
+			if !lg.packet.HasUser && !lg.packet.HasPassword && lg.packet.Properties.Text(packet.AuthMethod) == "" {
+				code = packet.NotAuthorized
+			}
+		default:
+			c.srv.log.Error("mqtt: login", "err", lg.err)
+		}
+		return c.turnAway(&packet.Error{Code: code, Text: lg.err.Error()})
+	}
+	p := &lg.packet
+	id := p.ClientID
+	if id == "" {
+		// "the Server MUST treat this as a special case and assign a unique
+		// ClientID to that Client" [MQTT-3.1.3-6]
+		id = "auto-" + rand.Text()[:16]
+		p.ClientID = id
+		lg.who.Device = ""
+	} else if lg.who.Device != "" && lg.who.Device != id {
+		return c.turnAway(&packet.Error{Code: packet.ClientIDNotValid, Text: "the token is for another device"})
+	} else {
+		p.ClientID = ""
+	}
+	// Client identifiers are each user's own, so that nobody can take over the
+	// session of another.
+	c.key = lg.who.User + "/" + deviceName(id)
+	c.users, c.role = uint16(len(lg.who.User)), lg.who.Role
+	if w := p.Will; w != nil {
+		// "MUST ... 0x87" where the will may not be published, so that the
+		// client learns of it now.
+		if err := c.checkWill(w); err != nil {
+			return c.turnAway(err)
+		}
+	}
+	c.state = claiming
+	c.c.PauseRead(true)
+	return c.enter()
+}
+
+// enter goes on when the session is free.
+func (c *client) enter() error {
+	s := c.srv.sessions.claim(c.key, c)
+	if s == nil {
+		return nil // woken when it is
+	}
+	lg := c.x.login
+	p := &lg.packet
+	c.x.login = nil
+	props := &packet.Properties{}
+
+	expiry := p.Properties.Num(packet.SessionExpiry, 0)
+	if c.version != packet.V5 && !p.CleanStart {
+		expiry = forever // 3.1.1 keeps a session without limit
+	}
+	life := c.srv.clampExpiry(expiry)
+	c.srv.adopt(c, s, life)
+	if c.version == packet.V5 {
+		c.answerProps(p, props, expiry, life)
+	}
+	c.quota.Store(int32(min(int(p.Properties.Num(packet.ReceiveMaximum, 65535)), c.srv.cfg.MaxInflight)))
+	c.aliasMax = uint16(min(p.Properties.Num(packet.TopicAliasMaximum, 0), 1024))
+	if c.aliasMax > 0 {
+		c.aliases = new(aliases)
+	}
+	c.keepalive(p.KeepAlive, props)
+	if w := p.Will; w != nil {
+		c.x.will = newWill(w, c)
+	}
+	if !lg.who.Expires.IsZero() {
+		c.x.until = lg.who.Expires
+	}
+	if c.x.method == "" && c.x.will == nil && c.x.until.IsZero() && c.x.auth == nil {
+		c.x = nil
+	}
+	c.state = up
+	c.srv.count.clients.Add(1)
+	// "The Server MUST acknowledge the CONNECT packet with a CONNACK packet
+	// containing a 0x00 (Success) Reason Code" [MQTT-3.1.4-5]
+	c.connack(packet.Success, props)
+	c.s = s
+	c.start(s)
+	c.setAlarm()
+	c.c.PauseRead(false)
+	c.srv.log.Debug("session began", "user", c.user(), "device", c.device(), "version", c.version)
+	return c.settle()
+}
+
+// answerProps fills in what a 5.0 client is told.
+func (c *client) answerProps(p *packet.Connect, ps *packet.Properties, asked uint32, life time.Duration) {
+	cfg := &c.srv.cfg
+	if given := uint32(life / time.Second); given != asked { // [MQTT-3.2.2-21]
+		ps.SetNum(packet.SessionExpiry, given)
+	}
+	ps.SetNum(packet.ReceiveMaximum, uint32(cfg.ReceiveMaximum))
+	ps.SetNum(packet.MaximumPacketSize, uint32(cfg.MaxPacket))
+	ps.SetNum(packet.TopicAliasMaximum, uint32(cfg.TopicAliasMaximum))
+	if p.ClientID != "" { // [MQTT-3.2.2-16]
+		ps.SetText(packet.AssignedClientID, p.ClientID)
+	}
+	if c.x.method != "" {
+		ps.SetText(packet.AuthMethod, c.x.method)
+		if c.x.auth != nil && c.x.auth.last != "" {
+			ps.SetText(packet.AuthData, c.x.auth.last)
+		}
+		c.x.auth = nil
+	}
+}
+
+// clampExpiry is the time that a session is kept, for the seconds asked.
+func (srv *Server) clampExpiry(secs uint32) time.Duration {
+	return min(time.Duration(secs)*time.Second, srv.cfg.MaxSessionExpiry)
+}
+
+// keepalive settles how long the client may be silent.
+//
+//	"If the Server returns a Server Keep Alive on the CONNACK packet, the
+//	Client MUST use this value instead" [MQTT-3.2.2-21]
+func (c *client) keepalive(secs uint16, ps *packet.Properties) {
+	k := time.Duration(secs) * time.Second
+	if c.version == packet.V5 {
+		most := c.srv.cfg.MaxKeepalive
+		if most == 0 {
+			most = 10 * time.Minute
+			if a := c.srv.core.Keepalive; a != nil {
+				most = max(30*time.Second, min(a.Interval(network(c)), most))
+			}
+		}
+		if most = most.Truncate(time.Second); k == 0 || k > most {
+			k = most
+			ps.SetNum(packet.ServerKeepAlive, uint32(min(k/time.Second, 65535)))
+		}
+	}
+	c.patience = keepalive.Patience(k)
+}
+
+// network names the way the client reaches us by the prefix of its address.
+func network(c *client) keepalive.Network {
+	a := c.c.Remote().Addr().Unmap()
+	if !a.IsValid() {
+		return ""
+	}
+	n := 24
+	if a.Is6() {
+		n = 48
+	}
+	p, err := a.Prefix(n)
+	if err != nil {
+		return ""
+	}
+	return keepalive.Network(p.String())
+}

@@ -1,0 +1,173 @@
+package mqtt
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
+)
+
+// attachment is a session of the mailbox that is being made, on another
+// goroutine since that may read the disk.
+type attachment struct {
+	mu   sync.Mutex
+	done bool
+	over bool // nobody wants it any more
+	sess *router.Session
+	err  error
+}
+
+// cancel says that nobody wants the attachment any more.
+func (a *attachment) cancel() {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	if a.sess != nil {
+		a.sess.Close()
+		a.sess = nil
+	}
+}
+
+// join attaches the client to its user's mailbox, if it is not.
+func (c *client) join() {
+	if c.inbox != nil || c.x != nil && c.x.mail != nil {
+		return
+	}
+	a := new(attachment)
+	c.more().mail = a
+	who := c.who()
+	ok := c.srv.core.Auth.Go(func() {
+		sess, err := c.srv.core.Router.Attach(background, router.MQTT, who, (*bell)(c))
+		a.mu.Lock()
+		a.done, a.sess, a.err = true, sess, err
+		if a.over && sess != nil {
+			sess.Close()
+			a.sess = nil
+		}
+		a.mu.Unlock()
+		c.c.Wake()
+	})
+	if !ok {
+		a.done, a.err = true, errBusy
+		c.c.Wake()
+	}
+}
+
+var errBusy = &packet.Error{Code: packet.ServerBusy, Text: "too many at once"}
+
+// joined takes the attachment over when it is made.
+func (c *client) joined() error {
+	a := c.x.mail
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	done, sess, err := a.done, a.sess, a.err
+	if done {
+		a.sess = nil
+	}
+	a.mu.Unlock()
+	if !done {
+		return nil
+	}
+	c.x.mail = nil
+	if err != nil {
+		c.srv.log.Error("mqtt: attach", "err", err, "user", c.user(), "device", c.device())
+		return &packet.Error{Code: packet.UnspecifiedError, Text: "the mailbox cannot be read at present"}
+	}
+	c.inbox = &stream{c: c, sess: sess, ids: inboxIDs, place: new(place)}
+	c.part() // it may have unsubscribed meanwhile
+	return nil
+}
+
+// part leaves the mailbox if no subscription is for it.
+func (c *client) part() {
+	for i := range c.s.subs {
+		if c.s.subs[i].sub == nil {
+			return
+		}
+	}
+	if c.inbox != nil {
+		c.inbox.close()
+		c.quota.Add(int32(c.inbox.waiting()))
+		c.inbox = nil
+	}
+}
+
+// waiting is how many entries take a place in the client's quota.
+func (st *stream) waiting() (n int) {
+	for _, fl := range st.flight {
+		if fl.phase != completed {
+			n++
+		}
+	}
+	return n
+}
+
+// fromMail is the PUBLISH of an entry of the user's mailbox; ok is false if no
+// subscription wants it.
+func (c *client) fromMail(p *outgoing, e *mailbox.Entry) (ok bool) {
+	me := c.user()
+	name := "im/inbox/" + e.From
+	if e.From == me && e.To != me {
+		name = "im/sent/" + e.To
+	}
+	var ids []uint32
+	for i := range c.s.subs {
+		sb := &c.s.subs[i]
+		if sb.sub != nil || !topic.Match(sb.filter, name) {
+			continue
+		}
+		ok = true
+		p.qos = max(p.qos, sb.opts.QoS())
+		if sb.id != 0 {
+			ids = append(ids, sb.id)
+		}
+	}
+	if !ok {
+		return false
+	}
+	p.topic, p.payload = []byte(name), e.Body
+	if c.version != packet.V5 {
+		return true
+	}
+	var ps packet.Properties
+	t := e.Type
+	if t == "" {
+		t = mailbox.TypeText
+	}
+	ps.SetText(packet.ContentType, t)
+	if strings.HasPrefix(t, "text/") {
+		ps.SetNum(packet.PayloadFormat, 1)
+	}
+	ps.SubscriptionIDs = ids
+	ps.User = append(ps.User,
+		packet.Pair{Name: "id", Value: e.ID},
+		packet.Pair{Name: "seq", Value: strconv.FormatUint(uint64(e.Seq), 10)},
+		packet.Pair{Name: "prev", Value: strconv.FormatUint(uint64(e.Prev), 10)},
+		packet.Pair{Name: "from", Value: e.From},
+		packet.Pair{Name: "to", Value: e.To},
+		packet.Pair{Name: "time", Value: e.Time.Format("2006-01-02T15:04:05.000Z07:00")})
+	if e.Device != "" {
+		ps.User = append(ps.User, packet.Pair{Name: "device", Value: e.Device})
+	}
+	for _, a := range e.Attrs {
+		if n, ok := strings.CutPrefix(a.Name, mailAttr); ok {
+			ps.User = append(ps.User, packet.Pair{Name: n, Value: a.Value})
+		}
+	}
+	if !e.Expires.IsZero() {
+		left := max(0, e.Expires.Sub(c.c.Now()))
+		ps.SetNum(packet.MessageExpiry, uint32(min((left+time.Second-1)/time.Second, forever)))
+	}
+	p.props = ps.AppendList(nil)
+	return true
+}

@@ -1,0 +1,272 @@
+// Package mqtt is the MQTT door: a broker for 3.1, 3.1.1 and 5.0.
+//
+// There are two kinds of topics. Those under im/ are the way into the mailbox
+// and never meet a subscription of anybody else:
+//
+//	im/to/{address}     publish: a message to a user
+//	im/inbox/{from}     receive: what came, the body as it is
+//	im/sent/{to}        receive: what the user's other devices sent
+//
+// All other topics are a plain broker. What a message costs depends on who
+// wants it:
+//
+//	publisher ─▶ matching subscriptions
+//	               │ QoS 0 ─────────────▶ bytes to the connection, shared by all receivers
+//	               │ QoS 1, 2, session ends with the connection ─▶ the same, and a packet identifier
+//	               │ QoS 1, 2, session is kept ─▶ a box; PUBACK waits until it is on disk
+//	               └ retained ─▶ a record
+//
+// So a session that is kept is a box and a cursor, like a device of a user, and
+// what nobody durable needs is not written. Packet identifiers of what comes
+// from a box follow from its seq, so that a message has the same one after a
+// restart of the server.
+//
+// A [client] is one connection and owns its [session] while it lives; another
+// client may take the session over only after the first has let it go. State
+// that few connections need hangs off pointers.
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
+)
+
+// Config bounds the MQTT door. A zero field means its default.
+type Config struct {
+	// MaxPacket is the greatest packet taken, in bytes. Told to MQTT 5 clients
+	// as Maximum Packet Size. Default: the limit on a message's body and
+	// 128 KiB more.
+	MaxPacket int
+	// ReceiveMaximum is how many QoS 1 and 2 messages a client may have in
+	// flight to the server. A 3.1.1 client is not read from while it has more.
+	// Default 1024.
+	ReceiveMaximum int
+	// MaxInflight is how many QoS 1 and 2 messages are in flight to one client
+	// at most, whatever its own Receive Maximum. At most 1024. Default 1024.
+	MaxInflight int
+	// MaxQueue is how many QoS 1 and 2 messages wait in memory for a client
+	// whose session ends with its connection. What comes beyond that is
+	// dropped and counted. Default 1000.
+	MaxQueue int
+	// MaxUnsent is how many bytes may wait in memory for a client that reads
+	// slowly; QoS 0 messages beyond that are dropped and counted. Default 1 MiB.
+	MaxUnsent int
+	// MaxKeepalive is the longest keep alive that a client may have; MQTT 5
+	// clients are told it as Server Keep Alive. Default: what is known of
+	// the client's network, at least 30s and at most 10m.
+	MaxKeepalive time.Duration
+	// MaxSessionExpiry is how long a session is kept at most after its
+	// connection has ended. Default 720h.
+	MaxSessionExpiry time.Duration
+	// MaxSubscriptions is how many filters one session may have. Default 10000.
+	MaxSubscriptions int
+	// MaxClientID is the greatest length of a client identifier. Default 1024.
+	MaxClientID int
+	// TopicAliasMaximum is how many topic aliases a client may set. Default 64.
+	TopicAliasMaximum int
+	// MaxRetained is how many topics may have a retained message. Default 1000000.
+	MaxRetained int
+	// ConnectTimeout is how long a new connection may take to send CONNECT.
+	// Default 10s.
+	ConnectTimeout time.Duration
+	// Anonymous lets clients in that give no user name. They may use the plain
+	// topics that AnonymousTopics names, and no others.
+	Anonymous bool
+	// AnonymousTopics are the filters that clients without a user name may
+	// publish and subscribe to. Default: none.
+	AnonymousTopics []string
+	// ACL are rules for plain topics; the first that fits decides. With no
+	// rules an account may use every plain topic; with rules, none that no
+	// rule allows.
+	ACL []Rule
+	// Refused are filters that nobody may subscribe to.
+	Refused []string
+	// SysInterval is how often the topics under $SYS/broker are published.
+	// Default 10s.
+	SysInterval time.Duration
+	// TLS is used on listeners given to Serve that ask for it. Set by the server.
+	TLS *tls.Config `config:"-"`
+	// Insecure takes passwords on connections that others can read along.
+	// Set by the server.
+	Insecure bool `config:"-"`
+}
+
+func (c Config) withDefaults(l mailbox.Limits) Config {
+	def := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	dur := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	def(&c.MaxPacket, l.Body+128<<10)
+	def(&c.ReceiveMaximum, 1024)
+	c.ReceiveMaximum = min(c.ReceiveMaximum, 65535)
+	def(&c.MaxInflight, maxWindow)
+	c.MaxInflight = min(c.MaxInflight, maxWindow)
+	def(&c.MaxQueue, 1000)
+	def(&c.MaxUnsent, 1<<20)
+	dur(&c.MaxSessionExpiry, 30*24*time.Hour)
+	def(&c.MaxSubscriptions, 10000)
+	def(&c.MaxClientID, 1024)
+	def(&c.TopicAliasMaximum, 64)
+	def(&c.MaxRetained, 1_000_000)
+	dur(&c.ConnectTimeout, 10*time.Second)
+	dur(&c.SysInterval, 10*time.Second)
+	return c
+}
+
+// Server is the MQTT door.
+type Server struct {
+	core *transport.Core
+	cfg  Config
+	log  *slog.Logger
+
+	subs     topic.Tree[*session]
+	retained topic.Names[*message]
+	// retaining is held from a change of retained to the post of its record.
+	retaining sync.Mutex
+	sessions  sessions
+	clock     clock
+	fans      sync.Pool // *fanout
+	count     counters
+
+	work    sync.WaitGroup // of background
+	loading sync.Mutex
+	loaded  bool
+	users   int // of Serve and WebSocket; guarded by loading
+	started time.Time
+}
+
+// New returns the door. It opens nothing.
+func New(core *transport.Core, cfg Config) *Server {
+	s := &Server{core: core, cfg: cfg.withDefaults(core.Mail.Limits()), log: core.Log, started: time.Now()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.log = s.log.With("door", "mqtt")
+	s.fans.New = func() any { return new(fanout) }
+	s.sessions.init()
+	s.clock.fire = s.due
+	return s
+}
+
+// options are those of a listener's connections.
+func (s *Server) options() conn.Options {
+	return conn.Options{
+		New:       func() conn.Protocol { return &client{srv: s} },
+		MaxUnsent: 2 * s.cfg.MaxUnsent, // Room is half of it
+		MaxInput:  s.cfg.MaxPacket + 8,
+		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
+		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.
+		Subprotocols: []string{"mqtt", "mqttv3.1"},
+	}
+}
+
+// Serve accepts connections from ln until ctx is cancelled, and then ends them.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, nil)
+}
+
+// ServeTLS is Serve where connections begin with a TLS handshake.
+func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, cfg *tls.Config) error {
+	return s.serve(ctx, ln, cfg)
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener, cfg *tls.Config) error {
+	if err := s.begin(ctx); err != nil {
+		ln.Close()
+		return err
+	}
+	defer s.end()
+	o := s.options()
+	o.TLS = cfg
+	return s.core.Engine.Serve(ctx, ln, o)
+}
+
+// WebSocket is the handler of /mqtt. It serves until ctx is cancelled.
+func (s *Server) WebSocket(ctx context.Context) http.Handler {
+	h := s.core.Engine.WebSocket(ctx, s.options())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.begin(r.Context()); err != nil {
+			s.log.Error("mqtt: cannot read sessions", "err", err)
+			http.Error(w, "unavailable", http.StatusServiceUnavailable)
+			return
+		}
+		defer s.end()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// begin reads the sessions kept, the first time, and starts the clock.
+func (s *Server) begin(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if !s.loaded {
+		if err := s.load(ctx); err != nil {
+			return err
+		}
+		s.loaded = true
+		s.clock.set(nil, taskSys, time.Now())
+	}
+	if s.users++; s.users == 1 {
+		s.clock.start()
+	}
+	return nil
+}
+
+// end stops the clock when nothing is served any more.
+func (s *Server) end() {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.users--; s.users == 0 {
+		s.clock.stop()
+		s.work.Wait()
+	}
+}
+
+// background does work that nobody waits for, except the end of the server.
+func (s *Server) background(work func()) { s.work.Go(work) }
+
+// Stats counts what the door did.
+type Stats struct {
+	Clients       int64  // connected now
+	Sessions      int64  // kept, connected or not
+	Away          int64  // kept, not connected
+	Subscriptions int    // in the tree
+	Retained      int    // topics that have a retained message
+	Received      uint64 // PUBLISH packets taken
+	Sent          uint64 // PUBLISH packets sent
+	Dropped       uint64 // messages dropped since a client or its queue was full
+	Refused       uint64 // connections, publishes and subscriptions refused
+	TakenOver     uint64 // connections ended by a newer one of the same client
+}
+
+type counters struct {
+	clients, sessions, away          atomic.Int64
+	received, sent, dropped, refused atomic.Uint64
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	return Stats{
+		Clients: s.count.clients.Load(), Sessions: s.count.sessions.Load(), Away: s.count.away.Load(),
+		Subscriptions: s.subs.Len(), Retained: s.retained.Len(),
+		Received: s.count.received.Load(), Sent: s.count.sent.Load(),
+		Dropped: s.count.dropped.Load(), Refused: s.count.refused.Load(), TakenOver: s.sessions.takenOver.Load(),
+	}
+}

@@ -1,0 +1,206 @@
+package mqtt
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
+)
+
+// isMail reports whether a filter is for the mailbox: its first level is im.
+// A wildcard there never is, so that no filter reaches the mailbox by chance,
+// and none ever that of another user.
+func isMail(filter string) bool { return strings.HasPrefix(filter, mailPrefix) }
+
+// wants says with which options the session's subscriptions want m; ok is
+// false if none does.
+func (s *session) wants(m *message) (ids []uint32, qos byte, retain, ok bool) {
+	for i := range s.subs {
+		sb := &s.subs[i]
+		if sb.sub == nil {
+			continue
+		}
+		o, id := sb.options()
+		switch {
+		case m.share != "":
+			if sb.filter != m.share {
+				continue
+			}
+		case strings.HasPrefix(sb.filter, "$share/"), o.NoLocal() && m.from == s.key, !topic.Match(sb.filter, string(m.topic)):
+			continue
+		}
+		ok = true
+		qos, retain = max(qos, o.QoS()), retain || o.RetainAsPublished()
+		if id != 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids, qos, retain, ok
+}
+
+// subscribe is SUBSCRIBE, section 3.8.
+func (c *client) subscribe(first byte, body []byte) error {
+	var p packet.Subscribe
+	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	var id uint32
+	if len(p.Properties.SubscriptionIDs) > 0 {
+		id = p.Properties.SubscriptionIDs[0]
+	}
+	// "The SUBACK packet MUST contain a Reason Code for each Topic
+	// Filter/Subscription Option pair" [MQTT-3.8.4-6], in order [MQTT-3.9.3-1].
+	ack := packet.Suback{ID: p.ID, Codes: make([]packet.Code, 0, len(p.Filters))}
+	var records []mailbox.Record
+	var old []oldCopy
+	mail := false
+	for _, f := range p.Filters {
+		code, sb, fresh, err := c.addFilter(f, id)
+		if err != nil {
+			return err
+		}
+		ack.Codes = append(ack.Codes, code)
+		if code.Failed() {
+			c.srv.count.refused.Add(1)
+			continue
+		}
+		if c.s.kept != nil {
+			records = append(records, subRecord(c.s, sb))
+		}
+		if sb.sub == nil {
+			mail = true
+			continue
+		}
+		h := f.RetainHandling()
+		// "0 = Send retained messages at the time of the subscribe; 1 = ... only
+		// if the subscription does not currently exist; 2 = Do not" 3.8.3.1;
+		// "retained messages are not sent" for a shared one, section 4.8.2.
+		if (h == 0 || h == 1 && fresh) && !strings.HasPrefix(f.Topic, "$share/") {
+			old = c.collectOld(old, f.Topic)
+		}
+	}
+	a := pending{raw: ack.Append(nil, c.version, packet.SUBACK)}
+	if len(records) > 0 {
+		// A kept session's subscription exists once it is on disk.
+		a.post = &mailbox.Post{Records: records, Notify: (*bell)(c)}
+		c.answer(a)
+		c.srv.core.Mail.Post(a.post)
+	} else {
+		c.answer(a)
+	}
+	if len(old) > 0 {
+		x := c.more()
+		x.old = append(x.old, old...)
+	}
+	if mail {
+		c.join()
+	}
+	return nil
+}
+
+// addFilter adds or replaces one subscription.
+func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *subscription, fresh bool, err error) {
+	share, bare, perr := topic.Parse(f.Topic)
+	switch {
+	case errors.Is(perr, topic.ErrLevels):
+		return packet.TopicFilterInvalid, nil, false, nil
+	case errors.Is(perr, topic.ErrShare):
+		// [MQTT-4.8.2-1] [MQTT-4.8.2-2]: a filter that breaks them is malformed
+		return 0, nil, false, &packet.Error{Code: packet.MalformedPacket, Text: "malformed shared subscription"}
+	case perr != nil:
+		// "Topic Filters MUST be ... valid" [MQTT-4.7.1-1]: malformed
+		return 0, nil, false, &packet.Error{Code: packet.MalformedPacket, Text: "malformed topic filter"}
+	}
+	if c.version != packet.V5 && share != "" {
+		f.Options &= 3
+	}
+	if share != "" && f.NoLocal() { // [MQTT-3.8.3-4]
+		return 0, nil, false, &packet.Error{Code: packet.ProtocolError, Text: "no local on a shared subscription"}
+	}
+	granted := packet.Code(f.QoS())
+	mail := isMail(bare)
+	switch {
+	case mail && (share != "" || c.users == 0 || !mailFilter(bare)):
+		return packet.NotAuthorized, nil, false, nil
+	case !mail && !c.srv.maySubscribe(c, bare):
+		return packet.NotAuthorized, nil, false, nil
+	}
+	if i := c.s.find(f.Topic); i >= 0 {
+		// "If a Server receives a SUBSCRIBE packet containing a Topic Filter
+		// that is identical to a Non-shared Subscription's Topic Filter for the
+		// current Session, then it MUST replace that existing Subscription"
+		// [MQTT-3.8.4-3]
+		sb = &c.s.subs[i]
+		sb.opts, sb.id = f.Options, id
+		if sb.sub != nil {
+			sb.sub.SetOptions(byte(f.Options), id)
+		}
+		return granted, sb, false, nil
+	}
+	if len(c.s.subs) >= c.srv.cfg.MaxSubscriptions {
+		return packet.QuotaExceeded, nil, false, nil
+	}
+	n := subscription{filter: f.Topic, opts: f.Options, id: id}
+	if !mail {
+		n.sub = c.srv.subs.Add(c.s, share, bare, byte(f.Options), id)
+		n.filter = n.sub.Filter // one string where it is the same
+		if share != "" {
+			n.filter = f.Topic
+		}
+	}
+	if c.s.subs == nil {
+		c.s.subs = make([]subscription, 0, 1)
+	}
+	c.s.subs = append(c.s.subs, n)
+	return granted, &c.s.subs[len(c.s.subs)-1], true, nil
+}
+
+// mailFilter reports whether a filter under im/ can match what is sent there.
+func mailFilter(f string) bool {
+	second, _, _ := strings.Cut(f[len(mailPrefix):], "/")
+	return second == "inbox" || second == "sent" || second == "+" || second == "#"
+}
+
+// unsubscribe is UNSUBSCRIBE, section 3.10.
+func (c *client) unsubscribe(first byte, body []byte) error {
+	var p packet.Unsubscribe
+	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	ack := packet.Suback{ID: p.ID, Codes: make([]packet.Code, 0, len(p.Filters))}
+	var records []mailbox.Record
+	for _, filter := range p.Filters {
+		if _, _, err := topic.Parse(filter); err != nil && !errors.Is(err, topic.ErrLevels) {
+			return &packet.Error{Code: packet.MalformedPacket, Text: "malformed topic filter"}
+		}
+		i := c.s.find(filter)
+		if i < 0 {
+			ack.Codes = append(ack.Codes, packet.NoSubscriptionExisted)
+			continue
+		}
+		ack.Codes = append(ack.Codes, packet.Success)
+		sb := &c.s.subs[i]
+		if sb.sub != nil {
+			c.srv.subs.Remove(sb.share(), sb.sub)
+		}
+		if c.s.kept != nil {
+			records = append(records, mailbox.Record{Key: subKey(c.s.key, filter)})
+		}
+		last := len(c.s.subs) - 1
+		copy(c.s.subs[i:], c.s.subs[i+1:])
+		c.s.subs[last] = subscription{}
+		c.s.subs = c.s.subs[:last]
+	}
+	a := pending{raw: ack.Append(nil, c.version, packet.UNSUBACK)}
+	if len(records) > 0 {
+		a.post = &mailbox.Post{Records: records, Notify: (*bell)(c)}
+		c.answer(a)
+		c.srv.core.Mail.Post(a.post)
+	} else {
+		c.answer(a)
+	}
+	c.part()
+	return nil
+}

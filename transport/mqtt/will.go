@@ -1,0 +1,70 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
+)
+
+// will is the message that a client leaves behind, section 3.1.2.5.
+type will struct {
+	m      message
+	expiry uint32 // seconds, from when it is published
+	lasts  bool   // expiry was given
+	delay  time.Duration
+	user   string
+}
+
+// checkWill says at CONNECT whether the will may be published later.
+func (c *client) checkWill(w *packet.Will) error {
+	if topic.CheckName([]byte(w.Topic)) != nil {
+		return &packet.Error{Code: packet.TopicNameInvalid, Text: "will topic"}
+	}
+	if isMail(w.Topic) || !c.srv.mayPublish(c, []byte(w.Topic)) {
+		return &packet.Error{Code: packet.NotAuthorized, Text: "will topic"}
+	}
+	return nil
+}
+
+func newWill(w *packet.Will, c *client) *will {
+	ps := &w.Properties
+	return &will{
+		m: message{
+			topic: []byte(w.Topic), payload: w.Payload, qos: w.QoS, retain: w.Retain,
+			from: c.key, props: ps.AppendForward(nil),
+		},
+		expiry: ps.Num(packet.MessageExpiry, 0), lasts: ps.Has(packet.MessageExpiry),
+		delay: time.Duration(ps.Num(packet.WillDelay, 0)) * time.Second,
+		user:  c.user(),
+	}
+}
+
+// publishWill publishes w like any message. Nobody waits for it to be on disk.
+func (srv *Server) publishWill(w *will) {
+	f := srv.borrow(time.Now())
+	defer srv.giveBack(f)
+	f.m = w.m
+	if w.lasts {
+		f.m.expires = f.now.Add(time.Duration(w.expiry) * time.Second)
+	}
+	srv.publishOwn(f, w.user)
+}
+
+// publishOwn publishes f.m on the server's own account.
+func (srv *Server) publishOwn(f *fanout, user string) {
+	if f.m.retain {
+		srv.retaining.Lock()
+		defer srv.retaining.Unlock()
+		records, _ := srv.retain(f)
+		srv.deliver(f)
+		for _, p := range srv.posts(f, user, records) {
+			srv.core.Mail.Post(p)
+		}
+		return
+	}
+	srv.deliver(f)
+	for _, p := range srv.posts(f, user, nil) {
+		srv.core.Mail.Post(p)
+	}
+}

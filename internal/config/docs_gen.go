@@ -74,6 +74,7 @@ var docs = map[string]string{
 	"link.max_conns":       "max_conns and max_per_addr bound connections in all and from one address.\nDefault unlimited and 20,000.",
 	"link.max_per_addr":    "max_conns and max_per_addr bound connections in all and from one address.\nDefault unlimited and 20,000.",
 	"link.origins":         "origins are the web origins that may open a WebSocket, beside the\nserver's own; \"*\" is any.",
+	"xmpp.channel_binding": "channel_binding offers SCRAM-SHA-256-PLUS and SCRAM-SHA-1-PLUS, by which a\nlogin is bound to its TLS connection, over TLS 1.3. It is off by default,\nsince clients that bind wrongly then fail with SCRAM altogether and send\nthe password: slixmpp before 1.9 uses a binding that TLS 1.3 lacks.",
 	"xmpp.max_stanza":      "max_stanza is the greatest size of a stanza in bytes after login. Default\n256 KiB. Before login everything together may have 8 KiB.",
 	"xmpp.login_time":      "login_time is how long a client may take to log in. Default 30 s.",
 	"xmpp.login_tries":     "login_tries is how many logins may fail on one connection. Default 3.",

@@ -87,9 +87,6 @@ func (x *client) bindElement(e stream.Element) {
 func (x *client) enter(sess *router.Session) {
 	x.sess = sess
 	x.since = x.c.Now()
-	x.resource.c.Store(x.c)
-	x.s.lost.drop(x.bare, x.who.Device)
-	x.s.join(x.resource)
 	x.proceed(atSession)
 	x.setAlarm()
 	x.s.core.Log.Info("xmpp: session", "user", x.bare, "device", x.who.Device, "from", x.remote())
@@ -99,17 +96,25 @@ var errBusy = errors.New("xmpp: too much waits for the disk")
 
 // attach makes the router's session on a worker and calls then on the loop.
 func (x *client) attach(then func(*client, *router.Session, error)) {
-	who := x.who
-	ok := x.s.work.do(x.bare, func() {
+	r, s := x.resource, x.s
+	r.c.Store(x.c)
+	ok := s.work.do(r.bare, func() {
 		ctx, cancel := storeContext()
 		defer cancel()
-		err := x.s.loadRoster(ctx, who.User)
+		s.lost.drop(r.bare, r.who.Device)
+		err := s.join(ctx, r)
 		var sess *router.Session
 		if err == nil {
-			sess, err = x.s.core.Router.Attach(ctx, router.XMPP, who, (*bell)(x))
+			sess, err = s.core.Router.Attach(ctx, router.XMPP, r.who, (*bell)(x))
 		}
-		if !x.later(func(x *client) { then(x, sess, err) }) && sess != nil {
-			sess.Close()
+		if err != nil {
+			s.part(r)
+		}
+		if !x.later(func(x *client) { then(x, sess, err) }) {
+			s.part(r)
+			if sess != nil {
+				sess.Close()
+			}
 		}
 	})
 	if !ok {

@@ -23,6 +23,10 @@ const maxInline = 8 << 10
 
 const batch = 32
 
+// maxUnacked is how many stanzas may be unacknowledged before a client gets no
+// more messages.
+const maxUnacked = 1024
+
 var batches = sync.Pool{New: func() any { return new([batch]mailbox.Entry) }}
 
 // deliver writes what is behind the device's place in its box, as long as the
@@ -30,7 +34,7 @@ var batches = sync.Pool{New: func() any { return new([batch]mailbox.Entry) }}
 func (x *client) deliver() {
 	buf := batches.Get().(*[batch]mailbox.Entry)
 	wrote := false
-	for x.c.Room() > 0 && x.phase == atSession {
+	for x.c.Room() > 0 && x.phase == atSession && (x.sm == nil || len(x.sm.unacked) < maxUnacked) {
 		entries, err := x.sess.Next(buf[:0], batch)
 		var trimmed *mailbox.TrimmedError
 		switch {

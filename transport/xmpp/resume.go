@@ -192,7 +192,7 @@ func (x *client) resumeFrom(r *resource) {
 	// What is in the box comes from there; the rest is sent again, and the
 	// count goes on from where the client's is.
 	again := m.unacked
-	m.unacked, m.kept, m.asked, m.out = nil, 0, false, m.acked
+	m.unacked, m.kept, m.asked, m.askedAt, m.out = nil, 0, false, m.acked, m.acked
 	for _, o := range again {
 		if o.bytes != nil {
 			x.finish(append(x.start(), o.bytes...), 0)

@@ -16,6 +16,7 @@ import (
 type login struct {
 	mechanism string
 	scram     *auth.SCRAM // nil for the other mechanisms
+	guess     bool        // the step under way is where a password is tried
 }
 
 // SASL mechanisms besides those of auth.
@@ -24,7 +25,13 @@ const (
 	bearer = "OAUTHBEARER" // RFC 7628
 )
 
-func (x *client) bindings() []auth.Binding { return auth.Bindings(x.c.TLS(), nil) }
+// bindings are the channel bindings of the connection, if they are wanted.
+func (x *client) bindings() []auth.Binding {
+	if !x.s.cfg.ChannelBinding {
+		return nil
+	}
+	return auth.Bindings(x.c.TLS(), nil)
+}
 
 // appendMechanisms offers the mechanisms, best first, and the channel bindings
 // that there are (XEP-0440).
@@ -56,6 +63,7 @@ func (x *client) saslElement(e stream.Element) {
 		x.login = &login{mechanism: e.Attr("mechanism")}
 		switch m := x.login.mechanism; m {
 		case plain, bearer:
+			x.login.guess = true
 		default:
 			s, err := x.s.core.Auth.NewSCRAM(m, x.bindings(), x.remote())
 			if err != nil {
@@ -145,6 +153,7 @@ func (x *client) saslStepped(out []byte, done bool, who auth.Who, err error) {
 		}
 		x.denied(saslCondition(err))
 	case !done:
+		x.login.guess = true
 		x.nonza("<challenge xmlns='" + nsSASL + "'>" + answer + "</challenge>")
 	default:
 		x.who, x.bare = who, who.User
@@ -217,11 +226,18 @@ func (x *client) bearer(in []byte, c auth.Credential) (auth.Credential, error) {
 	return c, nil
 }
 
-// denied refuses a login. After too many the stream is over.
+// denied refuses a login. After too many wrong passwords the stream is over.
+//
+// A client that cannot do what a mechanism asks for is not guessing, and may
+// try the next; Limits.Sum bounds how often.
 func (x *client) denied(condition string) {
+	guess := x.login != nil && x.login.guess
 	x.login, x.phase = nil, atAuth
 	x.nonza("<failure xmlns='" + nsSASL + "'><" + condition + "/></failure>")
 	x.s.stats.failed.Add(1)
+	if !guess {
+		return
+	}
 	if x.failures++; int(x.failures) >= x.s.cfg.LoginTries {
 		// RFC 6120, section 6.4.5: "if the maximum number of retries is exceeded,
 		// the receiving entity MUST close the stream with a stream error".

@@ -18,8 +18,9 @@ type sm struct {
 	// skew is by how much the client is known to count too high. See ack.
 	skew    uint32
 	unacked []outgoing
-	kept    int  // bytes in unacked
-	asked   bool // our <r/> has not been answered
+	kept    int    // bytes in unacked
+	asked   bool   // our <r/> has not been answered
+	askedAt uint32 // how many were sent when we asked last
 }
 
 // outgoing is something sent and not acknowledged.
@@ -167,13 +168,17 @@ func (x *client) acknowledged(e stream.Element) {
 		x.sess.Ack(seq)
 	}
 	x.ask()
+	if x.here {
+		x.deliver()
+	}
 }
 
-// ask requests an acknowledgement, if there is something to acknowledge and no
-// request under way.
+// ask requests an acknowledgement of what was sent since the last request was,
+// if that has been answered. A client that does not acknowledge all yet is not
+// asked again for the same: it will say so by itself.
 func (x *client) ask() {
-	if x.sm != nil && !x.sm.asked && len(x.sm.unacked) > 0 {
-		x.sm.asked = true
+	if x.sm != nil && !x.sm.asked && len(x.sm.unacked) > 0 && x.sm.askedAt != x.sm.out {
+		x.sm.asked, x.sm.askedAt = true, x.sm.out
 		x.nonza("<r xmlns='" + nsSM + "'/>")
 	}
 }

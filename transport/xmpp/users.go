@@ -12,16 +12,26 @@ type user struct {
 	roster  *roster
 }
 
-// join makes r known to the others.
-func (s *Server) join(r *resource) {
+// join makes r known to the others, and brings its user's roster into memory.
+// It blocks; call it on the user's worker, so that the roster does not change
+// meanwhile.
+func (s *Server) join(ctx context.Context, r *resource) error {
+	ro := s.rosterOf(r.bare)
+	if ro == nil {
+		var err error
+		if ro, err = s.readRoster(ctx, r.bare); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.users[r.bare]
 	if u == nil {
-		u = &user{}
+		u = &user{roster: ro}
 		s.users[r.bare] = u
 	}
 	u.streams = append(u.streams, r)
+	return nil
 }
 
 // part is the opposite of join.
@@ -80,34 +90,7 @@ func (s *Server) rosterOf(bare string) *roster {
 	return nil
 }
 
-// loadRoster brings a user's roster into memory. It blocks; call it on his
-// worker.
-func (s *Server) loadRoster(ctx context.Context, bare string) error {
-	if s.rosterOf(bare) != nil {
-		return nil
-	}
-	r, err := s.readRoster(ctx, bare)
-	if err != nil {
-		return err
-	}
-	s.setRoster(bare, r)
-	return nil
-}
-
-// setRoster puts a roster in memory. A user without a stream gets an entry,
-// which goes with his stream.
-func (s *Server) setRoster(bare string, r *roster) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u := s.users[bare]
-	if u == nil {
-		u = &user{}
-		s.users[bare] = u
-	}
-	u.roster = r
-}
-
-// updateRoster is setRoster for a user who may be away.
+// updateRoster replaces the roster in memory, if the user has a stream.
 func (s *Server) updateRoster(bare string, r *roster) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -46,6 +46,11 @@ type Config struct {
 	TLS *tls.Config `config:"-"`
 	// Insecure allows logins without TLS when both ends are on this machine.
 	Insecure bool `config:"-"`
+	// ChannelBinding offers SCRAM-SHA-256-PLUS and SCRAM-SHA-1-PLUS, by which a
+	// login is bound to its TLS connection, over TLS 1.3. It is off by default,
+	// since clients that bind wrongly then fail with SCRAM altogether and send
+	// the password: slixmpp before 1.9 uses a binding that TLS 1.3 lacks.
+	ChannelBinding bool
 	// MaxStanza is the greatest size of a stanza in bytes after login. Default
 	// 256 KiB. Before login everything together may have 8 KiB.
 	MaxStanza int

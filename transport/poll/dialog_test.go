@@ -257,6 +257,9 @@ func TestBadQueries(t *testing.T) {
 		bob> DELETE /v1/inbox
 		405 {"type":"urn:posthouse:problem:method-not-allowed",*
 		< Allow: GET, HEAD
+		bob> HEAD /v1/inbox
+		405
+		< Allow: GET
 		bob> GET /v1/messages
 		405 {"type":"urn:posthouse:problem:method-not-allowed",*
 		< Allow: POST

@@ -38,7 +38,11 @@ func (s *Server) handle(rt *route) {
 		}
 	}
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := s.refused(rt, known, r); p != nil {
+		p := s.refused(rt, known, r)
+		if p != nil {
+			if p.Kind() == wire.BadMethod {
+				w.Header().Set("Allow", rt.op.Method)
+			}
 			refuse(w, p)
 			return
 		}
@@ -82,6 +86,11 @@ func (s *Server) refused(rt *route, known []string, r *http.Request) *wire.Probl
 	if !rt.open {
 		if p := s.crossOrigin(r); p != nil {
 			return p
+		}
+		// The mux takes HEAD for GET. Here an answer without its body would
+		// acknowledge what it has not brought.
+		if r.Method == http.MethodHead {
+			return wire.NewProblem(wire.BadMethod, "", "allowed: GET")
 		}
 	}
 	if r.URL.RawQuery == "" {

@@ -127,5 +127,6 @@ func (s *Server) secure(r *http.Request) bool {
 		return strings.EqualFold(proto, "https")
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return peer.IsLoopback() && local != nil && addrOf(local.String()).IsLoopback()
+	tcp, ok := local.(*net.TCPAddr)
+	return ok && peer.IsLoopback() && tcp.IP.IsLoopback()
 }

@@ -330,7 +330,9 @@ func (c *Conn) Close(why error) {
 	}
 	c.flags |= flagClosing
 	c.more().why = why
-	if c.phase != phaseOver {
+	if c.phase == phaseOpen && c.x.deadline != 0 {
+		c.d.touch(c) // the server drains, and the time for that is running
+	} else if c.phase != phaseOver {
 		c.x.deadline = c.d.clock().Add(c.g.o.Linger).UnixNano()
 		c.d.rearm(c)
 		c.d.touch(c)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -60,6 +61,13 @@ func (g *group) serve(nc net.Conn, up *upgraded) error {
 	d.time.Stop()
 	c.d = d
 	c.last = uint32(d.now.UnixMilli())
+	if tc, ok := nc.(*net.TCPConn); ok {
+		tune(tc, g.o)
+	} else if tc, ok := nc.(*tls.Conn); ok {
+		if tc, ok := tc.NetConn().(*net.TCPConn); ok {
+			tune(tc, g.o)
+		}
+	}
 	if a := addrPort(nc.RemoteAddr()); a.IsValid() {
 		c.source, c.port = a.Addr().As16(), a.Port()
 	}
@@ -251,6 +259,10 @@ func (d *gconn) read(r gread) {
 			if rest, ok := c.preface(r.p); ok {
 				d.hello(rest)
 			}
+		case phaseHandshake:
+			// StartTLS was asked for while the reader waited already: this is
+			// the beginning of the handshake, most likely.
+			d.nc = &prefixed{d.nc, slices.Clone(r.p)}
 		case phaseOpen:
 			c.received(r.p)
 		}

@@ -18,3 +18,6 @@ func (*loops) accept(context.Context, *net.TCPListener, *group) error { return e
 func (*loops) drain(*group)                                           {}
 func (*loops) stop()                                                  {}
 func (*loops) adopt(*net.TCPConn, *group, *upgraded) error            { return errNoLoops }
+
+// tune has the protocols' own keep-alives do that work.
+func tune(tc *net.TCPConn, _ Options) { tc.SetKeepAlive(false) }

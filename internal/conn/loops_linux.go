@@ -85,9 +85,6 @@ func (ls *loops) accept(ctx context.Context, ln *net.TCPListener, g *group) erro
 	if err != nil {
 		return err
 	}
-	// Accepted sockets inherit these.
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(g.o.UserTimeout.Milliseconds()))
 	l := ls.list[int(ls.nextUp.Add(1))%len(ls.list)]
 	p := &port{g: g, fd: fd}
 	done := make(chan error, 1)
@@ -137,6 +134,10 @@ func (l *loop) accept(p *port) {
 		switch err {
 		case nil:
 			p.told = false
+			// Not once on the listener, from which sockets inherit: those that
+			// came before Serve would go without.
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(p.g.o.UserTimeout.Milliseconds()))
 			s, port := fromSockaddr(sa)
 			c := &Conn{source: s, port: port}
 			l.all.admit(c, p.g, fd, l)
@@ -205,9 +206,8 @@ func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
 	if err != nil {
 		return err
 	}
+	tune(tc, g.o)
 	tc.Close()
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(g.o.UserTimeout.Milliseconds()))
 	c := &Conn{framed: true, x: &extra{ws: new(wsock)}}
 	if sa, err := unix.Getpeername(fd); err == nil {
 		c.source, c.port = fromSockaddr(sa)
@@ -216,6 +216,17 @@ func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
 	addTo(&c.in, up.rest)
 	ls.admit(c, g, fd, nil)
 	return nil
+}
+
+// tune has the protocols' own keep-alives do that work, and the system end
+// connections that do not get through.
+func tune(tc *net.TCPConn, o Options) {
+	tc.SetKeepAlive(false)
+	if rc, err := tc.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout.Milliseconds()))
+		})
+	}
 }
 
 // begin takes the first step of a connection, on its loop.

@@ -293,6 +293,25 @@ func TestStartTLS(t *testing.T) {
 	}, "tcp")
 }
 
+// The peer begins the handshake while nothing was read in between.
+func TestStartTLSFromWake(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		r := w.start(t, Options{}, func() *probe {
+			p := startTLS()
+			p.wake = func(p *probe) error { return p.c.StartTLS(serverTLS()) }
+			return p
+		})
+		c, p := r.open()
+		io.WriteString(c, "hello\n")
+		expect(t, c, "hello\n")
+		p.c.Wake()
+		tc := tls.Client(c, clientTLS())
+		expect(t, tc, "secured\n")
+		io.WriteString(tc, "hello\n")
+		expect(t, tc, "hello\n")
+	}, "tcp")
+}
+
 // startTLS makes a protocol that echoes lines, and knows one command.
 func startTLS() *probe {
 	return &probe{

@@ -32,7 +32,8 @@ type session struct {
 	pinged      time.Time
 	asked       time.Time // when the oldest send that is not answered was written
 
-	renewed chan uint64 // when a fresh token ends, from the reader to renew
+	renewed chan uint64   // when a fresh token ends, from the reader to renew
+	ended   chan struct{} // closed when nothing more is read
 
 	large []*sending // the writer's: too large for this server
 }
@@ -58,7 +59,7 @@ func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	s := &session{nc: nc, renewed: make(chan uint64, 1)}
+	s := &session{nc: nc, renewed: make(chan uint64, 1), ended: make(chan struct{})}
 	err = mb.login(s, hello)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -182,6 +183,7 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 		others.Go(func() { mb.renew(ctx, s) }) // ends with ctx
 	}
 	err := mb.reads(s)
+	close(s.ended)
 	cancel()
 	others.Wait()
 	return err

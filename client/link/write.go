@@ -153,7 +153,15 @@ func (mb *Mailbox) goodbye(s *session) {
 	}
 	b = frame.Append(b, &frame.Close{Code: frame.CloseDone})
 	s.nc.SetWriteDeadline(time.Now().Add(goodbyeTime))
-	s.nc.Write(b) // an error changes nothing: we go
+	if _, err := s.nc.Write(b); err != nil {
+		return
+	}
+	// The server hangs up when it has taken all of that. Who comes back as
+	// this device after Close finds it so.
+	select {
+	case <-s.ended:
+	case <-time.After(goodbyeTime):
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -113,8 +113,8 @@ func parseMessage(b []byte) (*mailbox.Message, error) {
 			return nil, errCorrupt
 		}
 	}
-	body := p.skip(flags&hasAttrs != 0)
-	if p.bad || flags&^knownFlags != 0 {
+	body, bad := p.check(flags&hasAttrs != 0)
+	if bad || flags&^knownFlags != 0 {
 		return nil, errCorrupt
 	}
 	p.rest, p.text = p.rest[:len(p.rest)-len(body)], string(p.rest[:len(p.rest)-len(body)])
@@ -139,7 +139,8 @@ type parser struct {
 	bad  bool
 }
 
-// skip checks the strings of a message and returns what follows them.
+// check goes through the strings of a message, with p itself staying where it
+// is, and returns what follows them.
 func (p parser) check(attrs bool) (rest []byte, bad bool) {
 	for range 5 {
 		p.drop()
@@ -155,11 +156,6 @@ func (p parser) check(attrs bool) (rest []byte, bad bool) {
 		}
 	}
 	return p.rest, p.bad
-}
-
-func (p *parser) skip(attrs bool) (rest []byte) {
-	rest, p.bad = p.check(attrs)
-	return rest
 }
 
 func (p *parser) uvarint() uint64 {

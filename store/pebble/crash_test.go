@@ -31,13 +31,13 @@ func TestCrash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
 	fs := vfs.NewCrashableMem()
 	l := new(storetest.Ledger)
-	for life := range 25 {
+	for life := range 15 {
 		s := open(t, "store", Options{FS: fs, MemTable: 256 << 10, Sweep: -1})
 		if err := l.Check(t.Context(), s); err != nil {
 			t.Fatalf("seed %d, life %d: %v", seed, life, err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		enough := l.Total() + rng.IntN(1000)
+		enough := l.Total() + rng.IntN(400)
 		crash := make(chan struct{}, 1)
 		done := make(chan struct{})
 		var from [storetest.Writers]int

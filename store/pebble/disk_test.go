@@ -34,11 +34,12 @@ func (f *faults) MaybeError(op errorfs.Op) error {
 	return nil
 }
 
-// retry posts number n of writer 0 until it is accepted.
-func retry(t *testing.T, s *Store, l *storetest.Ledger, n int) {
+// retry posts number n of writer 0, with so many bytes more, until it is accepted.
+func retry(t *testing.T, s *Store, l *storetest.Ledger, n, extra int) {
 	t.Helper()
 	for {
 		p := storetest.Post(0, n)
+		p.Body = append(p.Body, make([]byte, extra)...)
 		err := storetest.Send(s, p)
 		if err == nil {
 			if err := l.Ack(0, n, p.Seqs[0]); err != nil {
@@ -68,7 +69,7 @@ func TestDiskTrouble(t *testing.T) {
 			n := 0
 			for range 3 {
 				for range 50 {
-					retry(t, s, l, n)
+					retry(t, s, l, n, 0)
 					n++
 				}
 				f.on.Store(&c.err)
@@ -87,7 +88,7 @@ func TestDiskTrouble(t *testing.T) {
 					t.Errorf("reading meanwhile: %d of %d, %v", len(es), n, err)
 				}
 				f.on.Store(nil)
-				retry(t, s, l, n)
+				retry(t, s, l, n, 0)
 				n++
 				if err := s.Ready(); err != nil {
 					t.Errorf("ready after the trouble: %v", err)
@@ -111,7 +112,7 @@ func TestCloseWhileDiskFails(t *testing.T) {
 			f := &faults{kinds: kinds}
 			s := open(t, "store", Options{FS: errorfs.Wrap(mem, f), Sweep: -1})
 			l := new(storetest.Ledger)
-			retry(t, s, l, 0)
+			retry(t, s, l, 0, 0)
 			f.on.Store(&eio)
 			p := storetest.Post(0, 1)
 			s.Append(p)
@@ -135,7 +136,7 @@ func TestReserve(t *testing.T) {
 	fs.avail.Store(1 << 30)
 	s := open(t, "store", Options{FS: fs, Reserve: 1 << 20})
 	l := new(storetest.Ledger)
-	retry(t, s, l, 0)
+	retry(t, s, l, 0, 0)
 	fs.avail.Store(1 << 19)
 	for s.Ready() == nil {
 		runtime.Gosched() // it looks again after some milliseconds
@@ -145,7 +146,7 @@ func TestReserve(t *testing.T) {
 		t.Errorf("post: %v", err)
 	}
 	fs.avail.Store(1 << 30)
-	retry(t, s, l, 1)
+	retry(t, s, l, 1, 0)
 	if err := s.Ready(); err != nil {
 		t.Errorf("ready: %v", err)
 	}
@@ -177,10 +178,12 @@ func TestSmallDisk(t *testing.T) {
 			}
 			s := open(t, data, Options{Reserve: reserve, MemTable: 1 << 20, Sweep: -1})
 			l := new(storetest.Ledger)
+			const extra = 50 << 10 // for it to be full soon
 			n := 0
 			var full error
 			for full == nil {
 				p := storetest.Post(0, n)
+				p.Body = append(p.Body, make([]byte, extra)...)
 				if full = storetest.Send(s, p); full == nil {
 					if err := l.Ack(0, n, p.Seqs[0]); err != nil {
 						t.Fatal(err)
@@ -198,8 +201,8 @@ func TestSmallDisk(t *testing.T) {
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
-			for range 100 {
-				retry(t, s, l, n)
+			for range 20 {
+				retry(t, s, l, n, extra)
 				n++
 			}
 			if err := s.Close(); err != nil {

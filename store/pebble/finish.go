@@ -157,7 +157,8 @@ func (l *life) giveBack(g *group, err error) {
 // the disk allows. Reading from l goes on meanwhile.
 func (s *Store) revive(l *life, groups []*group) {
 	err := l.guard.err()
-	s.trouble.Store(&err)
+	first := err // err changes below
+	s.trouble.Store(&first)
 	s.o.Log.Error("store takes no posts", "err", err)
 	l.guard.kill()
 	s.q.wake()

@@ -86,6 +86,8 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	}
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	used := mb.used
+	h.Used = &used
 	if mb.placed {
 		after := mb.acked
 		h.After = &after

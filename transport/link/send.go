@@ -31,18 +31,22 @@ func (l *link) send(raw frame.Raw) error {
 		return err
 	}
 	if l.in == nil {
-		l.in = frame.NewSendReader(l.prefix)
+		l.in = frame.NewSendReader(l.prefix, l.used)
 	}
 	to, err := l.in.To(&f.To, l.d.cfg.Peers)
 	if err != nil {
 		return err
 	}
-	id, err := l.in.ID(f.ID)
+	id, fresh, err := l.in.ID(f.ID)
 	if err != nil {
 		return err
 	}
 	l.d.stats.sends.Add(1)
+	if l.end.Load() != 0 {
+		return nil // replaced: the newer connection may be sending the same again
+	}
 	p := &post{}
+	p.Fresh = fresh
 	p.Boxes = p.boxes[:0]
 	p.ID, p.Type, p.Urgency = id, f.Media, urgencies[f.Urgency]
 	if p.Type == mailbox.TypeText {

@@ -26,6 +26,7 @@ type Hello struct {
 	Caps         uint64  // 10 capability bits
 	Prefix       string  // 11 what the ids of this connection's sends begin with
 	Agent        string  // 12 the client's name and version, for logs
+	Used         *uint64 // 13 ids of Prefix with greater numbers have never been sent; without it, they may have been
 	Unknown      []Field
 }
 
@@ -89,7 +90,7 @@ type slot struct {
 func (f *Hello) slots() []slot {
 	return []slot{{1, "token", &f.Token}, {2, "user", &f.User}, {3, "password", &f.Password}, {4, "device", &f.Device},
 		{5, "after", &f.After}, {6, "network", &f.Network}, {7, "maxframe", &f.MaxFrame}, {8, "interval", &f.Interval},
-		{9, "window", &f.Window}, {10, "caps", &f.Caps}, {11, "prefix", &f.Prefix}, {12, "agent", &f.Agent}}
+		{9, "window", &f.Window}, {10, "caps", &f.Caps}, {11, "prefix", &f.Prefix}, {12, "agent", &f.Agent}, {13, "used", &f.Used}}
 }
 
 func (f *Welcome) slots() []slot {

@@ -22,6 +22,8 @@ type Session struct {
 	since  int64 // Unix milliseconds
 	door   Door
 	closed bool
+	// uncounted says that Close has nothing to take from the door's count.
+	uncounted bool
 
 	read   mailbox.Seq // how far the box was read for this session
 	handed mailbox.Seq // the last entry that Next returned, at first the cursor
@@ -70,6 +72,24 @@ func (r *Router) Attach(ctx context.Context, door Door, who auth.Who, c Client) 
 // AttachAt is Attach for a reader who says himself where he stands: it begins
 // with the first entry after at. It does not block and does not move the cursor.
 func (r *Router) AttachAt(door Door, who auth.Who, c Client, at mailbox.Seq) *Session {
+	s := r.attach(door, who, c, at)
+	r.live[door].Add(1)
+	if !r.accounts.Exists(who.User) {
+		// Removed between the login and here, where EndUser did not see it.
+		c.End(Removed)
+	}
+	return s
+}
+
+// Follow is AttachAt for a box that is no user's, such as the queue of an MQTT
+// session. It is not counted among the sessions of the door.
+func (r *Router) Follow(door Door, box, device string, c Client, at mailbox.Seq) *Session {
+	s := r.attach(door, auth.Who{User: box, Device: device}, c, at)
+	s.uncounted = true
+	return s
+}
+
+func (r *Router) attach(door Door, who auth.Who, c Client, at mailbox.Seq) *Session {
 	s := &Session{r: r, client: c, who: who, door: door, since: time.Now().UnixMilli(), read: at, handed: at, acked: at}
 	sh := r.shard(who.User)
 	sh.mu.Lock()
@@ -82,11 +102,6 @@ func (r *Router) AttachAt(door Door, who auth.Who, c Client, at mailbox.Seq) *Se
 	s.peer = head
 	sh.live[who.User] = s
 	sh.mu.Unlock()
-	r.live[door].Add(1)
-	if !r.accounts.Exists(who.User) {
-		// Removed between the login and here, where EndUser did not see it.
-		c.End(Removed)
-	}
 	c.Wake() // after the session is in the table, so nothing falls between
 	return s
 }
@@ -206,7 +221,9 @@ func (s *Session) Close() {
 		return
 	}
 	s.closed = true
-	s.r.live[s.door].Add(-1)
+	if !s.uncounted {
+		s.r.live[s.door].Add(-1)
+	}
 	sh := s.r.shard(s.who.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -148,7 +148,7 @@ func (c *client) Data(p []byte) (n int, err error) {
 // an entry, room.
 func (c *client) Wake() error {
 	if code := c.end.Load(); code != 0 && c.state != ended {
-		return c.bye(packet.Code(code-1), "")
+		return c.bye(packet.Code(code - 1))
 	}
 	switch c.state {
 	case checking:
@@ -166,7 +166,7 @@ func (c *client) Wake() error {
 
 // settle does what a round has left to do.
 func (c *client) settle() error {
-	c.self = false
+	defer func() { c.self = false }()
 	if c.x != nil {
 		if err := c.stepped(); err != nil {
 			return err
@@ -242,6 +242,12 @@ func (c *client) packet(first byte, body []byte) error {
 		// as a Protocol Error and close the Network Connection" [MQTT-3.1.0-2]
 		return &packet.Error{Code: packet.ProtocolError, Text: "second CONNECT"}
 	}
+	switch t {
+	case packet.SUBACK, packet.UNSUBACK, packet.PINGRESP:
+		if first&15 != 0 { // [MQTT-2.1.3-1]
+			return &packet.Error{Code: packet.MalformedPacket, Text: t.String() + " with flags"}
+		}
+	}
 	return &packet.Error{Code: packet.ProtocolError, Text: t.String() + " from a client"}
 }
 
@@ -273,31 +279,24 @@ func (c *client) refuse(t packet.Type, err error) error {
 	if !errors.As(err, &e) || c.state != up || c.version != packet.V5 {
 		return err
 	}
-	c.goodbye(e.Code, e.Text)
+	c.srv.log.Debug("client broke the protocol", "user", c.user(), "device", c.device(), "err", err)
+	c.goodbye(e.Code)
 	return err
 }
 
-// goodbye writes DISCONNECT.
-func (c *client) goodbye(code packet.Code, reason string) {
-	if c.version != packet.V5 {
-		return // 3.1.1 has no DISCONNECT from the server
+// goodbye writes DISCONNECT. It has no reason string: what a client may be told
+// is in the code, the rest is in our log.
+func (c *client) goodbye(code packet.Code) {
+	if c.version == packet.V5 { // 3.1.1 has no DISCONNECT from the server
+		c.write((&packet.Disconnect{Code: code}).Append(c.c.Out(), c.version))
 	}
-	d := packet.Disconnect{Code: code}
-	if reason != "" && !c.quiet {
-		d.Properties.SetText(packet.ReasonString, reason)
-	}
-	b := d.Append(nil, c.version)
-	if len(b) > c.maxPacket { // [MQTT-3.14.2-3]
-		b = (&packet.Disconnect{Code: code}).Append(nil, c.version)
-	}
-	c.c.Write(b)
 }
 
 // bye ends the connection on the server's own account.
-func (c *client) bye(code packet.Code, reason string) error {
+func (c *client) bye(code packet.Code) error {
 	switch {
 	case c.state == up:
-		c.goodbye(code, reason)
+		c.goodbye(code)
 	case c.state == checking || c.state == proving || c.state == claiming:
 		c.connack(code, nil)
 	}
@@ -350,13 +349,13 @@ func (c *client) Alarm() error {
 		return nil
 	}
 	if c.x != nil && !c.x.until.IsZero() && !now.Before(c.x.until) {
-		return c.bye(packet.NotAuthorized, "the token has ended")
+		return c.bye(packet.NotAuthorized)
 	}
 	// "If the Keep Alive value is non-zero and the Server does not receive an
 	// MQTT Control Packet from the Client within one and a half times the Keep
 	// Alive time period, it MUST close the Network Connection" [MQTT-3.1.2-22]
 	if c.patience > 0 && now.Sub(c.last) >= c.patience {
-		c.goodbye(packet.KeepAliveTimeout, "")
+		c.goodbye(packet.KeepAliveTimeout)
 		return conn.ErrTimeout
 	}
 	c.setAlarm()
@@ -377,7 +376,7 @@ func (c *client) setAlarm() {
 // Goodbye is called when the server drains.
 func (c *client) Goodbye() {
 	if c.state == up {
-		c.goodbye(packet.ServerShuttingDown, "")
+		c.goodbye(packet.ServerShuttingDown)
 	}
 	c.c.Close(conn.ErrDrain)
 }

@@ -125,21 +125,23 @@ func (c *client) turnAway(err error) error {
 //
 //	"A Server MAY send a CONNACK packet with a Reason Code of 0x80 or greater
 //	... MUST then close the Network Connection" [MQTT-3.1.4-6]
-func (c *client) connack(code packet.Code, props *packet.Properties) {
-	a := packet.Connack{Code: code, SessionPresent: code == packet.Success && c.present}
+func (c *client) connack(code packet.Code, props *packet.Properties) (fits bool) {
+	// 3.1 has no Session Present; the bit is unused there.
+	a := packet.Connack{Code: code, SessionPresent: code == packet.Success && c.present && c.version != packet.V31}
 	if c.version != packet.V5 {
 		c3, ok := code.For3()
 		if !ok {
-			return
+			return false
 		}
 		a.Code = packet.Code(c3)
 	} else if props != nil {
 		a.Properties = *props
 	}
 	b := a.Append(nil, c.version)
-	if len(b) <= c.maxPacket {
+	if fits = len(b) <= c.maxPacket; fits {
 		c.c.Write(b)
 	}
+	return fits
 }
 
 // checked goes on when it is known who the client is.
@@ -231,8 +233,10 @@ func (c *client) enter() error {
 	c.srv.count.clients.Add(1)
 	// "The Server MUST acknowledge the CONNECT packet with a CONNACK packet
 	// containing a 0x00 (Success) Reason Code" [MQTT-3.1.4-5]
-	c.connack(packet.Success, props)
 	c.s = s
+	if !c.connack(packet.Success, props) {
+		return errors.New("mqtt: the client cannot take a CONNACK") // [MQTT-3.1.2-24]
+	}
 	c.start(s)
 	c.setAlarm()
 	c.c.PauseRead(false)

@@ -33,6 +33,8 @@ type fanout struct {
 	sent    uint64
 	dropped uint64
 	self    bool // the publisher was sent a copy
+	hold    bool // its own copies at QoS 0 go into late
+	late    [][]byte
 }
 
 type shareBox struct{ box, filter string }
@@ -63,7 +65,7 @@ func (srv *Server) giveBack(f *fanout) {
 	clear(f.shares)
 	f.targets, f.boxes, f.shares = f.targets[:0], f.boxes[:0], f.shares[:0]
 	f.m, f.owned, f.pub, f.have, f.index = message{}, nil, nil, 0, nil
-	f.matched, f.self, f.sent, f.dropped = false, false, 0, 0
+	f.matched, f.self, f.hold, f.late, f.sent, f.dropped = false, false, false, nil, 0, 0
 	if cap(f.scratch) > 1<<16 {
 		f.scratch = nil
 	}
@@ -166,7 +168,11 @@ func (f *fanout) aim(t *target, sub *topic.Sub[*session]) bool {
 	// "If the value is 1, Application Messages MUST NOT be forwarded to a
 	// connection with a ClientID equal to the ClientID of the publishing
 	// connection" [MQTT-3.8.3-3]
-	if !live || o.NoLocal() && sub.Owner.key == f.m.from {
+	if !live {
+		return false
+	}
+	f.matched = true
+	if o.NoLocal() && sub.Owner.key == f.m.from {
 		return false
 	}
 	t.s, t.qos, t.retain, t.ids = sub.Owner, o.QoS(), o.RetainAsPublished(), nil
@@ -229,7 +235,6 @@ func (f *fanout) lookup(s *session) (int, bool) {
 
 // give sends t its copy, or notes the queue that it goes to.
 func (f *fanout) give(t *target) bool {
-	f.matched = true
 	qos := min(f.m.qos, t.qos) // [MQTT-3.8.4-8]
 	retain := f.m.retain && t.retain
 	if qos > 0 {
@@ -268,7 +273,6 @@ func (f *fanout) share(g *topic.Group[*session]) {
 		if !f.aim(&t, sub) {
 			continue
 		}
-		f.matched = true
 		qos := min(f.m.qos, t.qos)
 		k := t.s.keptNow.Load()
 		online := t.s.client.Load() != nil

@@ -225,9 +225,14 @@ func (c *client) spread(p *packet.Publish) error {
 		if len(records) == 0 && c.idle() {
 			c.say(a.t, a.id, 0, "")
 			a.t = 0
+		} else {
+			f.hold = true
 		}
 	}
 	srv.deliver(f)
+	if p.QoS == 1 && !f.matched && !p.Retain {
+		a.code = packet.NoMatchingSubscribers
+	}
 	if f.self {
 		c.self = true
 	}
@@ -252,6 +257,9 @@ func (c *client) spread(p *packet.Publish) error {
 	}
 	if a.t != 0 {
 		c.answer(a)
+	}
+	for _, b := range f.late {
+		c.answer(pending{raw: b})
 	}
 	return nil
 }
@@ -434,11 +442,7 @@ func (c *client) acked(t packet.Type, a *packet.Ack) error {
 	ph, qos := c.out.state(a.ID)
 	switch {
 	case ph == free:
-		if t == packet.PUBREC {
-			// "PUBREL ... 0x92" section 3.6.2.1: for an identifier that is
-			// not known.
-			c.say(packet.PUBREL, a.ID, packet.PacketIDNotFound, "")
-		}
+		c.stray(t, a)
 		return nil
 	case t == packet.PUBACK && qos == 1,
 		t == packet.PUBCOMP && ph == released,
@@ -454,6 +458,14 @@ func (c *client) acked(t packet.Type, a *packet.Ack) error {
 	return errOutOfOrder(t, a.ID)
 }
 
+// stray answers an acknowledgement of something that we do not know: what the
+// other end waits for, so that it comes to an end. 0x92 would say the same.
+func (c *client) stray(t packet.Type, a *packet.Ack) {
+	if t == packet.PUBREC && !a.Code.Failed() { // [MQTT-4.3.3-4]
+		c.say(packet.PUBREL, a.ID, packet.Success, "")
+	}
+}
+
 func errOutOfOrder(t packet.Type, id uint16) error {
 	return &packet.Error{Code: packet.ProtocolError, Text: fmt.Sprintf("%s for packet %d, which does not wait for it", t, id)}
 }
@@ -463,9 +475,7 @@ func errOutOfOrder(t packet.Type, id uint16) error {
 // [MQTT-4.3.3-11].
 func (c *client) released(id uint16) error {
 	a := pending{t: packet.PUBCOMP, id: id}
-	if _, ok := c.s.got[id]; !ok {
-		a.code = packet.PacketIDNotFound
-	} else {
+	if _, ok := c.s.got[id]; ok {
 		delete(c.s.got, id)
 		if c.s.kept != nil {
 			// On disk before PUBCOMP: the client may then use the identifier

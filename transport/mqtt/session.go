@@ -370,9 +370,7 @@ const queueDevice = "session"
 
 // open begins to read a queue at p.
 func (c *client) open(st **stream, box, device string, p *place, ids idRange) {
-	who := c.who()
-	who.User, who.Device = box, device
 	s := &stream{c: c, ids: ids, place: p, plain: true}
 	*st = s
-	s.sess = c.srv.core.Router.AttachAt(router.MQTT, who, (*bell)(c), p.acked)
+	s.sess = c.srv.core.Router.Follow(router.MQTT, box, device, (*bell)(c), p.acked)
 }

@@ -178,9 +178,7 @@ func (st *stream) acked(t packet.Type, a *packet.Ack) error {
 	fl := st.find(a.ID)
 	switch {
 	case fl == nil:
-		if t == packet.PUBREC {
-			c.say(packet.PUBREL, a.ID, packet.PacketIDNotFound, "")
-		}
+		c.stray(t, a)
 		return nil
 	case t == packet.PUBACK && fl.qos == 1,
 		t == packet.PUBCOMP && fl.phase == released,

@@ -112,6 +112,10 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 		// "The Server MUST NOT send packets exceeding Maximum Packet Size to
 		// the Client" [MQTT-3.1.2-24]; "it MUST discard it without sending it
 		// and then behave as if it had completed sending" [MQTT-3.1.2-25]
+		if f.hold && f.pub == c && len(b) <= c.maxPacket {
+			f.late = append(f.late, slices.Clone(b))
+			return true
+		}
 		if len(b) > c.maxPacket || !c.c.Send(b) {
 			f.dropped++
 			return false

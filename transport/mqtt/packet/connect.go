@@ -41,10 +41,6 @@ const (
 // also where the packet is refused, so that the refusal can be worded.
 func (c *Connect) Decode(first byte, body []byte) error {
 	*c = Connect{}
-	// "If the reserved bits are not ... it is a Malformed Packet" [MQTT-2.1.3-1]
-	if err := flags(first, 0); err != nil {
-		return err
-	}
 	r := reader{p: body}
 	name := r.bytes("protocol name")
 	version := Version(r.byte("protocol version"))
@@ -77,6 +73,11 @@ func (c *Connect) Decode(first byte, body []byte) error {
 		c.Version = V5
 		return &Error{UnsupportedVersion, fmt.Sprintf("version %d of %s", version, name)}
 	}
+	// [MQTT-2.1.3-1]; 3.1 leaves these bits unused, and the reserved connect
+	// flag too.
+	if err := flags(first, 0); err != nil && version != V31 {
+		return err
+	}
 	c.Version = version
 	f := r.byte("connect flags")
 	if r.err != nil {
@@ -84,7 +85,7 @@ func (c *Connect) Decode(first byte, body []byte) error {
 	}
 	// "The Server MUST validate that the reserved flag in the CONNECT packet
 	// is set to 0" [MQTT-3.1.2-3]
-	if f&1 != 0 {
+	if f&1 != 0 && version != V31 {
 		return malformed("reserved connect flag is set")
 	}
 	c.CleanStart = f&flagClean != 0
@@ -145,7 +146,7 @@ func (c *Connect) will(r *reader, f byte) {
 	}
 	t := r.string("will topic")
 	if r.err == nil && !ValidTopic([]byte(t)) {
-		r.fail(&Error{TopicNameInvalid, "will topic is empty or has a wildcard"})
+		r.fail(malformed("will topic is empty or has a wildcard"))
 	}
 	w.Topic = t
 	w.Payload = r.bytes("will payload")

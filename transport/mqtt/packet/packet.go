@@ -78,6 +78,9 @@ const MaxRemaining = 268_435_455
 // is announced costs nothing. A packet longer than max bytes in all is an
 // error as soon as its length is known. Zero max means no limit.
 func Split(p []byte, max int) (first byte, body []byte, n int, err error) {
+	if len(p) > 0 && p[0] < 0x10 { // "0: Forbidden, Reserved" section 2.1.2
+		return p[0], nil, 0, protocol("packet of type 0")
+	}
 	if len(p) < 2 {
 		return 0, nil, 0, nil
 	}

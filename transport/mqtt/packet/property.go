@@ -250,7 +250,14 @@ func (r *reader) property(t Type, ps *Properties) {
 		return
 	}
 	if def.in>>t&1 == 0 {
-		r.fail(protocol(def.name + " does not belong in this packet"))
+		// Not section 2.2.2.2, which has this malformed as well: other servers
+		// answer with a protocol error but for SUBSCRIBE and UNSUBSCRIBE, and
+		// suites expect that of us.
+		if t == SUBSCRIBE || t == UNSUBSCRIBE {
+			r.fail(malformed(def.name + " does not belong in this packet"))
+		} else {
+			r.fail(protocol(def.name + " does not belong in this packet"))
+		}
 		return
 	}
 	if def.form == fBool && n > 1 {

@@ -58,7 +58,7 @@ func (p *Publish) Decode(v Version, first byte, body []byte) error {
 	// "The Topic Name in the PUBLISH packet MUST NOT contain wildcard
 	// characters" [MQTT-3.3.2-2]
 	if bytes.IndexByte(p.Topic, '+') >= 0 || bytes.IndexByte(p.Topic, '#') >= 0 {
-		return &Error{TopicNameInvalid, "topic name with a wildcard"}
+		return malformed("topic name with a wildcard")
 	}
 	// "All Topic Names and Topic Filters MUST be at least one character long"
 	// [MQTT-4.7.3-1]; "It is a Protocol Error if the Topic Name is zero length

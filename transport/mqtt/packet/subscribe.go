@@ -41,7 +41,7 @@ func (s *Subscribe) Decode(v Version, first byte, body []byte) error {
 	}
 	r := reader{p: body}
 	if s.ID = r.uint16("packet identifier"); r.err == nil && s.ID == 0 { // [MQTT-2.2.1-3]
-		return protocol("packet identifier 0")
+		return malformed("packet identifier 0")
 	}
 	if v == V5 {
 		r.properties(SUBSCRIBE, &s.Properties)
@@ -159,7 +159,7 @@ func (u *Unsubscribe) Decode(v Version, first byte, body []byte) error {
 	}
 	r := reader{p: body}
 	if u.ID = r.uint16("packet identifier"); r.err == nil && u.ID == 0 {
-		return protocol("packet identifier 0")
+		return malformed("packet identifier 0")
 	}
 	if v == V5 {
 		r.properties(UNSUBSCRIBE, &u.Properties)

@@ -135,6 +135,7 @@ func (r *Router) ring(box string, last mailbox.Seq) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	for s := sh.live[box]; s != nil; s = s.peer {
+		s.rung.Store(true)
 		s.client.Wake() // does not block, takes no lock of ours
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
@@ -30,6 +31,9 @@ type Session struct {
 	acked  mailbox.Seq // how far the cursor was moved
 
 	far *far // what is being read from the disk; nil while the tail suffices
+	// rung is set by ring: there was news since the last read from the disk
+	// was ordered, which that read may not have seen.
+	rung atomic.Bool
 }
 
 // far is a read behind the tail, under way or finished.
@@ -149,6 +153,7 @@ func (s *Session) Next(buf []mailbox.Entry, max int) ([]mailbox.Entry, error) {
 			var ok bool
 			if buf, ok = s.r.mail.Tail(buf, s.who.User, s.read, max); !ok {
 				s.far = new(far)
+				s.rung.Store(false)
 				s.r.behind.put(s)
 				return buf[:start], nil
 			}
@@ -265,6 +270,9 @@ func (s *Session) takeFar(buf []mailbox.Entry, max int) ([]mailbox.Entry, error)
 	buf = append(buf, f.entries[:n]...)
 	if f.entries = f.entries[n:]; len(f.entries) == 0 {
 		s.far = nil
+		if s.rung.Load() {
+			s.client.Wake() // the wake for that was spent while the read was under way
+		}
 		if n == 0 && f.end > s.read { // everything up to there had expired
 			s.read = f.end
 			s.settle()

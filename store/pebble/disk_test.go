@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +40,7 @@ func retry(t *testing.T, s *Store, l *storetest.Ledger, n, extra int) {
 	t.Helper()
 	for {
 		p := storetest.Post(0, n)
-		p.Body = append(p.Body, make([]byte, extra)...)
+		p.Body = append(p.Body, noise(n, extra)...)
 		err := storetest.Send(s, p)
 		if err == nil {
 			if err := l.Ack(0, n, p.Seqs[0]); err != nil {
@@ -51,6 +52,13 @@ func retry(t *testing.T, s *Store, l *storetest.Ledger, n, extra int) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// noise returns bytes that cannot be compressed, the same for the same n.
+func noise(n, size int) []byte {
+	b := make([]byte, size)
+	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(b)
+	return b
 }
 
 func TestDiskTrouble(t *testing.T) {
@@ -183,7 +191,7 @@ func TestSmallDisk(t *testing.T) {
 			var full error
 			for full == nil {
 				p := storetest.Post(0, n)
-				p.Body = append(p.Body, make([]byte, extra)...)
+				p.Body = append(p.Body, noise(n, extra)...)
 				if full = storetest.Send(s, p); full == nil {
 					if err := l.Ack(0, n, p.Seqs[0]); err != nil {
 						t.Fatal(err)

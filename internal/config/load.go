@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -51,7 +52,7 @@ func Read(src Sources) (*Config, error) {
 			if !ok || text == "" && !o.isText() {
 				continue
 			}
-			if err := o.set(&c, o.split(text)...); err != nil {
+			if err := o.setText(&c, text); err != nil {
 				return nil, fmt.Errorf("config: environment variable %s: %w", o.Env, err)
 			}
 		}
@@ -61,7 +62,7 @@ func Read(src Sources) (*Config, error) {
 		if !ok {
 			return nil, fmt.Errorf("config: there is no option %s%s", key, suggest(opts, key))
 		}
-		if err := o.set(&c, o.split(text)...); err != nil {
+		if err := o.setText(&c, text); err != nil {
 			if o.Flag != "" {
 				key = "--" + o.Flag
 			}
@@ -71,18 +72,28 @@ func Read(src Sources) (*Config, error) {
 	return &c, nil
 }
 
-// split takes a list in one text apart, at commas.
-func (o Option) split(text string) []string {
-	if !o.isList() {
-		return []string{text}
-	}
-	var list []string
-	for s := range strings.SplitSeq(text, ",") {
-		if s = strings.TrimSpace(s); s != "" {
-			list = append(list, s)
+// setText gives the option the value that one text says: a list has commas, and
+// a list of records is written as it would be in the file.
+func (o Option) setText(c *Config, text string) error {
+	switch {
+	case o.records() != nil:
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) == 0 {
+			return fmt.Errorf("%q is not YAML", text)
 		}
+		r := fileReader{c: c, file: o.Key}
+		r.option(o, doc.Content[0])
+		return errors.Join(r.errs...)
+	case o.isList():
+		var list []string
+		for s := range strings.SplitSeq(text, ",") {
+			if s = strings.TrimSpace(s); s != "" {
+				list = append(list, s)
+			}
+		}
+		return o.set(c, list...)
 	}
-	return list
+	return o.set(c, text)
 }
 
 // UnknownEnv returns the variables of environ, as os.Environ gives them, that
@@ -164,28 +175,73 @@ func (r *fileReader) option(o Option, n *yaml.Node) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	var texts []string
-	switch {
-	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && o.isList():
-	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
-		texts = []string{""}
-	case n.Kind == yaml.ScalarNode:
-		texts = []string{n.Value}
-	case n.Kind == yaml.SequenceNode && o.isList():
-		for _, e := range n.Content {
-			if e.Kind != yaml.ScalarNode {
-				r.fail(e, "%s: a list of plain values is wanted", o.Key)
-				return
-			}
-			texts = append(texts, e.Value)
-		}
-	default:
-		r.fail(n, "%s: a plain value is wanted", o.Key)
+	if t := o.records(); t != nil {
+		r.records(o, t, n)
+		return
+	}
+	texts, ok := r.texts(o.Key, n, o.isList())
+	if !ok {
 		return
 	}
 	if err := o.set(r.c, texts...); err != nil {
 		r.fail(n, "%s: %w", o.Key, err)
 	}
+}
+
+// records sets a list of structs of type t.
+func (r *fileReader) records(o Option, t reflect.Type, n *yaml.Node) {
+	list := reflect.MakeSlice(reflect.SliceOf(t), 0, len(n.Content))
+	if n.Kind != yaml.SequenceNode && n.Tag != "!!null" {
+		r.fail(n, "%s: a list is wanted", o.Key)
+		return
+	}
+	for _, e := range n.Content {
+		if e.Kind != yaml.MappingNode {
+			r.fail(e, "%s: each entry has names and values", o.Key)
+			continue
+		}
+		v := reflect.New(t).Elem()
+		for i := 0; i+1 < len(e.Content); i += 2 {
+			name, value := e.Content[i], e.Content[i+1]
+			f := v.FieldByNameFunc(func(f string) bool { return snake(f) == name.Value })
+			if !f.IsValid() {
+				r.fail(name, "%s: an entry has no %s", o.Key, name.Value)
+				continue
+			}
+			texts, ok := r.texts(o.Key+"."+name.Value, value, f.Kind() == reflect.Slice)
+			if !ok {
+				continue
+			}
+			if err := assign(f, texts...); err != nil {
+				r.fail(value, "%s: %s: %w", o.Key, name.Value, err)
+			}
+		}
+		list = reflect.Append(list, v)
+	}
+	reflect.ValueOf(r.c).Elem().FieldByIndex(o.index).Set(list)
+}
+
+// texts are the plain values in n: one, or with list any number.
+func (r *fileReader) texts(key string, n *yaml.Node, list bool) (texts []string, ok bool) {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && list:
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+		texts = []string{""}
+	case n.Kind == yaml.ScalarNode:
+		texts = []string{n.Value}
+	case n.Kind == yaml.SequenceNode && list:
+		for _, e := range n.Content {
+			if e.Kind != yaml.ScalarNode {
+				r.fail(e, "%s: a list of plain values is wanted", key)
+				return nil, false
+			}
+			texts = append(texts, e.Value)
+		}
+	default:
+		r.fail(n, "%s: a plain value is wanted", key)
+		return nil, false
+	}
+	return texts, true
 }
 
 func (r *fileReader) isSection(key string) bool {

@@ -59,7 +59,7 @@ func walk(t reflect.Type, key, name string, index []int) (opts []Option, section
 			n = name
 		}
 		switch {
-		case settable(f.Type):
+		case settable(f.Type) || recordList(f.Type):
 			o := Option{
 				Key: k, Env: "POSTHOUSE_" + strings.ToUpper(strings.ReplaceAll(n, ".", "_")),
 				Doc: docs[k], owner: t, field: f.Name, index: at,
@@ -121,21 +121,37 @@ func settable(t reflect.Type) bool {
 	return false
 }
 
-// Default is the value where nothing is said, as it would be written in the
-// file; empty if that is zero.
-func (o Option) Default() string {
-	v := reflect.ValueOf(Default()).FieldByIndex(o.index)
-	if v.IsZero() {
-		return ""
+// recordList reports whether t is a list of structs that hold only what text
+// can say.
+func recordList(t reflect.Type) bool {
+	if t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct || settable(t) {
+		return false
 	}
-	return strings.Trim(show(v), `"`)
+	for i := range t.Elem().NumField() {
+		if !settable(t.Elem().Field(i).Type) {
+			return false
+		}
+	}
+	return true
+}
+
+// records returns the struct that the option is a list of, nil if it is none.
+func (o Option) records() reflect.Type {
+	f, _ := o.owner.FieldByName(o.field)
+	if recordList(f.Type) {
+		return f.Type.Elem()
+	}
+	return nil
 }
 
 // set gives the option the values said by texts; only a list takes more or
 // fewer than one.
 func (o Option) set(c *Config, texts ...string) error {
-	v := reflect.ValueOf(c).Elem().FieldByIndex(o.index)
-	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() != reflect.Uint8 {
+	return assign(reflect.ValueOf(c).Elem().FieldByIndex(o.index), texts...)
+}
+
+func assign(v reflect.Value, texts ...string) error {
+	if v.Kind() == reflect.Slice {
 		list := reflect.MakeSlice(v.Type(), len(texts), len(texts))
 		for i, s := range texts {
 			if err := parse(list.Index(i), s); err != nil {

@@ -24,6 +24,8 @@ import (
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
+	"github.com/posthouse-im/posthouse/transport/poll"
 	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
 
@@ -62,8 +64,14 @@ type Config struct {
 	// how long networks allow them to be.
 	Keepalive keepalive.Config
 
+	// Poll is the HTTP door.
+	Poll poll.Config
+
 	// Link is the long connection.
 	Link link.Config
+
+	// MQTT is the door for MQTT clients.
+	MQTT mqtt.Config
 
 	// XMPP is the door for XMPP clients.
 	XMPP xmpp.Config

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func write(t *testing.T, text string) string {
@@ -176,5 +180,53 @@ func TestShow(t *testing.T) {
 		if got != want || err != nil || back != d {
 			t.Errorf("%v is shown as %s and read as %v, %v", d, got, back, err)
 		}
+	}
+}
+
+type rule struct {
+	Users []string
+	Deny  bool
+}
+
+// A list of structs is read entry by entry.
+func TestRecords(t *testing.T) {
+	type holder struct{ Rules []rule }
+	if opts, _ := walk(reflect.TypeFor[holder](), "", "", nil); len(opts) != 1 || opts[0].records() != reflect.TypeFor[rule]() {
+		t.Fatalf("%+v", opts)
+	}
+	for text, want := range map[string]string{
+		"- users: [a, b]\n  deny: true\n- users: c\n": "",
+		"[]":              "",
+		"- usrs: a\n":     "x:1: mqtt.acl: an entry has no usrs",
+		"- deny: maybe\n": "x:1: mqtt.acl: deny: \"maybe\" is not true or false",
+		"- a\n":           "x:1: mqtt.acl: each entry has names and values",
+		"a: b\n":          "x:1: mqtt.acl: a list is wanted",
+	} {
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+			t.Fatal(err)
+		}
+		r := fileReader{file: "x"}
+		list := r.recordList("mqtt.acl", reflect.TypeFor[rule](), doc.Content[0])
+		err := errors.Join(r.errs...)
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v, want %q", text, err, want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if text != "[]" && !reflect.DeepEqual(list.Interface(), []rule{{[]string{"a", "b"}, true}, {[]string{"c"}, false}}) {
+			t.Errorf("%q: %+v", text, list)
+		}
+	}
+}
+
+func TestRecordsElsewhere(t *testing.T) {
+	c, err := Load(Sources{Env: env(map[string]string{"POSTHOUSE_MQTT_ACL": "[{users: [a], publish: ['x/#']}]"})})
+	if err != nil || len(c.MQTT.ACL) != 1 || c.MQTT.ACL[0].Publish[0] != "x/#" {
+		t.Errorf("%v %v", c, err)
 	}
 }

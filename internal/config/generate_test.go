@@ -33,6 +33,13 @@ func TestGenerated(t *testing.T) {
 	}
 	for _, o := range opts {
 		fresh[o.Key] = comments.of(t, o.owner, o.field)
+		if rec := o.records(); rec != nil {
+			fresh[o.Key] += "\nEach entry has:"
+			for i := range rec.NumField() {
+				f := rec.Field(i).Name
+				fresh[o.Key] += "\n  - " + strings.ReplaceAll(comments.of(t, rec, f), "\n", "\n    ")
+			}
+		}
 		if fresh[o.Key] == "" {
 			t.Errorf("%s.%s, the option %s, has no comment", o.owner, o.field, o.Key)
 		}

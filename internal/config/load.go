@@ -176,7 +176,7 @@ func (r *fileReader) option(o Option, n *yaml.Node) {
 		n = n.Alias
 	}
 	if t := o.records(); t != nil {
-		r.records(o, t, n)
+		reflect.ValueOf(r.c).Elem().FieldByIndex(o.index).Set(r.recordList(o.Key, t, n))
 		return
 	}
 	texts, ok := r.texts(o.Key, n, o.isList())
@@ -188,16 +188,16 @@ func (r *fileReader) option(o Option, n *yaml.Node) {
 	}
 }
 
-// records sets a list of structs of type t.
-func (r *fileReader) records(o Option, t reflect.Type, n *yaml.Node) {
+// recordList reads a list of structs of type t.
+func (r *fileReader) recordList(key string, t reflect.Type, n *yaml.Node) reflect.Value {
 	list := reflect.MakeSlice(reflect.SliceOf(t), 0, len(n.Content))
 	if n.Kind != yaml.SequenceNode && n.Tag != "!!null" {
-		r.fail(n, "%s: a list is wanted", o.Key)
-		return
+		r.fail(n, "%s: a list is wanted", key)
+		return list
 	}
 	for _, e := range n.Content {
 		if e.Kind != yaml.MappingNode {
-			r.fail(e, "%s: each entry has names and values", o.Key)
+			r.fail(e, "%s: each entry has names and values", key)
 			continue
 		}
 		v := reflect.New(t).Elem()
@@ -205,20 +205,20 @@ func (r *fileReader) records(o Option, t reflect.Type, n *yaml.Node) {
 			name, value := e.Content[i], e.Content[i+1]
 			f := v.FieldByNameFunc(func(f string) bool { return snake(f) == name.Value })
 			if !f.IsValid() {
-				r.fail(name, "%s: an entry has no %s", o.Key, name.Value)
+				r.fail(name, "%s: an entry has no %s", key, name.Value)
 				continue
 			}
-			texts, ok := r.texts(o.Key+"."+name.Value, value, f.Kind() == reflect.Slice)
+			texts, ok := r.texts(key+"."+name.Value, value, f.Kind() == reflect.Slice)
 			if !ok {
 				continue
 			}
 			if err := assign(f, texts...); err != nil {
-				r.fail(value, "%s: %s: %w", o.Key, name.Value, err)
+				r.fail(value, "%s: %s: %w", key, name.Value, err)
 			}
 		}
 		list = reflect.Append(list, v)
 	}
-	reflect.ValueOf(r.c).Elem().FieldByIndex(o.index).Set(list)
+	return list
 }
 
 // texts are the plain values in n: one, or with list any number.

@@ -121,6 +121,16 @@ func settable(t reflect.Type) bool {
 	return false
 }
 
+// Default is the value where nothing is said, as it would be written in the
+// file; empty if that is zero.
+func (o Option) Default() string {
+	v := reflect.ValueOf(Default()).FieldByIndex(o.index)
+	if v.IsZero() {
+		return ""
+	}
+	return strings.Trim(show(v), `"`)
+}
+
 // recordList reports whether t is a list of structs that hold only what text
 // can say.
 func recordList(t reflect.Type) bool {

@@ -150,7 +150,11 @@ type Server struct {
 	loaded  bool
 	users   int // of Serve and WebSocket; guarded by loading
 	started time.Time
+	account conn.Account
 }
+
+// Account is that of all connections of this door.
+func (s *Server) Account() *conn.Account { return &s.account }
 
 // New returns the door. It opens nothing.
 func New(core *transport.Core, cfg Config) *Server {
@@ -174,6 +178,7 @@ func (s *Server) options() conn.Options {
 		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.
 		Subprotocols: []string{"mqtt", "mqttv3.1"},
+		Account:      &s.account,
 	}
 }
 

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/internal/config"
+)
+
+// command runs a command line and returns its exit status, output and errors.
+func command(t *testing.T, in string, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(t.Context(), args, program{
+		in: strings.NewReader(in), out: &o, err: &e, env: func(string) (string, bool) { return "", false },
+	})
+	return status, o.String(), e.String()
+}
+
+// Every option with a flag of its own has that flag, with its text.
+func TestFlags(t *testing.T) {
+	var c cli
+	parser, err := kong.New(&c, kong.Vars(flagHelp()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]string{}
+	for _, n := range parser.Model.Leaves(true) {
+		if n.Name == "serve" {
+			for _, f := range n.Flags {
+				flags[f.Name] = f.Help
+			}
+		}
+	}
+	for _, o := range config.Options() {
+		if o.Flag == "" {
+			continue
+		}
+		if help, ok := flags[o.Flag]; !ok {
+			t.Errorf("serve has no --%s", o.Flag)
+		} else if !strings.Contains(help, o.Env) {
+			t.Errorf("--%s: %q does not name %s", o.Flag, help, o.Env)
+		}
+		delete(flags, o.Flag)
+	}
+	for _, known := range []string{"config", "set", "help"} {
+		delete(flags, known)
+	}
+	if len(flags) != 0 {
+		t.Errorf("flags that are no options: %v", flags)
+	}
+}
+
+// Each flag sets the option of its name.
+func TestFlagsSetOptions(t *testing.T) {
+	for _, o := range config.Options() {
+		if o.Flag == "" {
+			continue
+		}
+		arg := "--" + o.Flag + "=x:1"
+		want := "x:1"
+		if o.Key == "insecure" || o.Key == "pprof" {
+			arg, want = "--"+o.Flag, "true"
+		}
+		var c cli
+		parser, err := kong.New(&c, kong.Vars(flagHelp()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse([]string{"serve", arg}); err != nil {
+			t.Errorf("%s: %v", arg, err)
+			continue
+		}
+		src, err := c.Serve.sources(&program{})
+		if err != nil || len(src.Flags) != 1 || src.Flags[o.Key] != want {
+			t.Errorf("%s: %v %v, want %s=%s", arg, src.Flags, err, o.Key, want)
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"--help", 0, "Run the server."},
+		{"serve --help", 0, "POSTHOUSE_MQTT"},
+		{"version", 0, "posthouse "},
+		{"", 2, "expected one of"},
+		{"serv", 2, "unexpected argument serv"},
+		{"serve --set x", 1, "KEY=VALUE is wanted"},
+		{"serve --set listen.htp=:1", 1, "did you mean listen.http?"},
+		{"send --as alice --password x --to bob --link= hi", 1, "the link door is closed"},
+		{"send --as alice --password x --to bob --via pigeon hi", 2, "--via must be one of"},
+		{"send --as alice --to bob -", 1, "give --password"},
+		{"send --as alice --to bob hi", 1, "none on standard input"},
+		{"tail", 2, "missing flags: --as=USER"},
+		{"user key alice --label a --remove b", 2, "can't be used together"},
+		{"user add alice --role king", 2, "king"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			status, out, errs := command(t, "", strings.Fields(tt.args)...)
+			if status != tt.status || !strings.Contains(out+errs, tt.want) {
+				t.Errorf("status %d, want %d and %q:\n%s%s", status, tt.status, tt.want, out, errs)
+			}
+		})
+	}
+}
+
+func TestUserCommandsOnTheData(t *testing.T) {
+	data := "--data=" + filepath.Join(t.TempDir(), "data")
+	user := func(in string, args ...string) (string, string) {
+		t.Helper()
+		_, out, errs := command(t, in, append([]string{"user"}, append(args, data)...)...)
+		return out, errs
+	}
+	if _, errs := user("secret\n", "add", "Alice"); errs != "" {
+		t.Errorf("add: %s", errs)
+	}
+	if _, errs := user("\n", "add", "bob"); !strings.Contains(errs, "the password is empty") {
+		t.Errorf("add without a password: %q", errs)
+	}
+	if out, errs := user("", "key", "alice", "--label", "shop"); !strings.HasPrefix(out, "pha_") || errs != "" {
+		t.Errorf("key: %q %s", out, errs)
+	}
+	if out, _ := user("", "key", "alice"); !strings.HasPrefix(out, "shop ") {
+		t.Errorf("list of keys: %q", out)
+	}
+	if out, _ := user("", "ls"); !strings.HasPrefix(out, "alice@localhost  user ") || !strings.Contains(out, "1 keys") {
+		t.Errorf("ls: %q", out)
+	}
+	if _, errs := user("", "token", "alice"); errs == "" {
+		t.Error("a token was signed without a key")
+	}
+	out, errs := user("", "token", "alice", "--set=auth.tokens.keys=HS256:0123456789abcdef0123456789abcdef", "--life=1h")
+	if strings.Count(out, ".") != 2 || !strings.Contains(errs, "good until") {
+		t.Errorf("token: %q %s", out, errs)
+	}
+	if _, errs := user("", "rm", "alice"); errs != "" {
+		t.Errorf("rm: %s", errs)
+	}
+	if out, errs := user("", "ls"); out+errs != "" {
+		t.Errorf("ls of nobody: %q", out+errs)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		listen config.Listen
+		via    string
+		addr   string
+		tls    bool
+		loose  bool // takes any certificate
+	}{
+		{"default", config.Default().Listen, "link", "127.0.0.1:7400", false, false},
+		{"poll", config.Default().Listen, "poll", "http://127.0.0.1:8080", false, false},
+		{"every interface", config.Listen{MQTT: ":1883"}, "mqtt", "127.0.0.1:1883", false, false},
+		{"only TLS", config.Listen{Links: ":7401"}, "link", "127.0.0.1:7401", true, true},
+		{"elsewhere, both", config.Listen{Link: "example.org:7400", Links: "example.org:7401"}, "link", "example.org:7401", true, false},
+		{"elsewhere, HTTPS", config.Listen{HTTPS: "example.org:443"}, "poll", "https://example.org:443", true, false},
+		{"here, both", config.Listen{XMPP: "localhost:5222", XMPPS: "localhost:5223"}, "xmpp", "localhost:5222", false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, err := target(&config.Config{Listen: tt.listen}, tt.via)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Addr != tt.addr || (o.TLS != nil) != tt.tls || o.TLS != nil && o.TLS.InsecureSkipVerify != tt.loose {
+				t.Errorf("got %+v", o)
+			}
+		})
+	}
+}
+
+func TestLine(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tt := range []struct {
+		m    client.Message
+		want string
+	}{
+		{client.Message{Seq: 2, Prev: 1, ID: "a", From: "alice@localhost", Time: at, Body: []byte("hi")},
+			`{"seq":2,"prev":1,"id":"a","from":"alice@localhost","time":"2026-01-02T03:04:05Z","body":"hi"}`},
+		{client.Message{Body: []byte{0xff}}, `{"body64":"/w=="}`},
+		{client.Message{Type: "image/png", Body: []byte("PNG")}, `{"type":"image/png","body64":"UE5H"}`},
+		{client.Message{Type: "application/json", Body: []byte("{}")}, `{"type":"application/json","body":"{}"}`},
+		{client.Message{}, `{"body":""}`},
+	} {
+		got, err := json.Marshal(lineOf(tt.m))
+		if err != nil || string(got) != tt.want {
+			t.Errorf("got %s, want %s (%v)", got, tt.want, err)
+		}
+	}
+}
+
+func TestNotify(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify("READY=1"); err != nil {
+		t.Errorf("without a supervisor: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "n") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "s")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Skip("no Unix datagram sockets here: ", err)
+	}
+	defer c.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	if err := notify("READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	n, err := c.Read(buf)
+	if err != nil || string(buf[:n]) != "READY=1" {
+		t.Errorf("got %q, %v", buf[:n], err)
+	}
+}

@@ -1,5 +1,7 @@
-// Package link is the door of our own long connection: a compact protocol over
-// TCP, TLS and WebSocket. Its frames are those of transport/link/frame.
+// Package link is the door of our own long connection. This comment is the
+// specification of its protocol, version 1.0. docs/link.md has it with
+// pictures of the bytes; docs/decisions/0005-link.md says why each byte is
+// there; testdata/vectors.json has exact bytes, which every SDK runs.
 //
 //	C: HELLO    who I am, which device, how often I will speak
 //	S: WELCOME  what is agreed, and where reading begins
@@ -9,4 +11,164 @@
 //	S: STORED   it is durable; or REFUSED, and why
 //	C: PING     a heartbeat
 //	S: CLOSE    why, and when to come back
+//
+// # Carriers
+//
+// The protocol is a stream of frames in each direction, over TCP, TLS, or
+// WebSocket (RFC 6455) with the subprotocol posthouse.link.1. Over WebSocket
+// the stream is the concatenation of the binary messages: a message may hold
+// many frames, and a frame may span messages. A password is taken only over
+// TLS, or when both ends are on one machine.
+//
+// # Integers and frames
+//
+// An integer is little-endian base 128: seven bits a byte, lowest first, the
+// top bit set on all but the last. It takes its shortest form and is at most
+// 2^53-1. A signed one is folded first: 0, -1, 1, -2 are 0, 1, 2, 3. A string
+// is its length in bytes and then UTF-8. A frame is
+//
+//	+-+-------+--------+---------+------------------ - -
+//	|A| type  | length | (ack)   | payload
+//	+-+-------+--------+---------+------------------ - -
+//	 1   7      integer  integer   length bytes with ack
+//
+// If A is set, which only a client does, an acknowledgement stands first in
+// the payload, and counts for any type. A type that the receiver does not know
+// is skipped. There is exactly one encoding of each frame: anything else (an
+// integer in a longer form, a field that says what its absence says, unknown
+// flags, bytes left over) is malformed, and ends the connection with
+// protocol.
+//
+//	0x01 HELLO     0x02 WELCOME   0x03 CLOSE     0x04 PING      0x05 PONG
+//	0x06 SET       0x07 STORED    0x08 REFUSED   0x09 ACK       0x0a TRIMMED
+//	0x40 to 0x5f   MSG, with five flags    0x60 to 0x7f   SEND, with five flags
+//	0x10 to 0x15   reserved: ephemeral frames (typing, presence), the device
+//	               list, groups, a probe of the network, a compressed frame
+//	0x00, 0x16     never assigned; the second begins a TLS handshake
+//
+// # Session frames
+//
+// HELLO and WELCOME begin with the version, two integers, major and minor.
+// Then they, and SET and CLOSE from the start, are a list of fields in the
+// order of their numbers: number, length, value. A value is a string's bytes or
+// an integer. A field that is left out is empty or zero; an unknown one is
+// skipped. That HELLO has the type 1 and begins with the major version is true
+// of all versions, so that the server can answer upgrade-required.
+//
+//	HELLO    1 token  2 user  3 password  4 device  5 after  6 network
+//	         7 maxframe  8 interval  9 window  10 caps  11 prefix  12 agent  13 used
+//	WELCOME  1 address  2 device  3 cursor  4 time  5 interval  6 maxframe
+//	         7 window  8 inflight  9 peers  10 caps  11 expires
+//	SET      1 token  2 interval  3 window  4 expires
+//	CLOSE    1 code  2 text  3 back
+//
+// A client begins with HELLO, within 10 s and 16 KiB. It may go on sending
+// frames at once; they wait for the welcome. It gives a token, or a user and a
+// password. A token may name the device; else the client does, or it is
+// "link". After says that the device has everything up to that place and wants
+// what follows; it acknowledges that, too. Without it reading begins at the
+// device's cursor, and a new device's at the oldest message kept. A place
+// beyond the box's end is brought back to it. Network is any words that tell
+// the network from others. Caps are bits; 1.0 has none.
+//
+// WELCOME names the user's canonical address, and as cursor the place after
+// which messages follow. Times are Unix milliseconds, durations milliseconds,
+// sizes bytes. Maxframe is the longest payload the server takes; the client's
+// is the longest it takes. Interval is what the client wished, within bounds,
+// or else the server's advice for its network. Expires is when the token ends.
+//
+// A client may send SET to bring a fresh token, or to change its interval or
+// window; the server answers with SET. A token for another user or device ends
+// the connection.
+//
+// CLOSE is the last frame of either side. With back the client may come back,
+// no sooner than that; without it, it should not.
+//
+//	1 done   2 protocol   3 upgrade-required   4 denied     5 busy
+//	6 expired   7 replaced   8 removed   9 draining   10 idle
+//	11 frame-too-long   12 bad-ack   13 internal   14 insecure   15 timeout
+//
+// # Silence
+//
+// The client sends something at least every interval; PING if nothing else.
+// The server answers PING with PONG and the same payload, of at most 32 bytes.
+// It closes with idle one and a half intervals and 5 s after the last byte.
+// Either side may ping.
+//
+// # Messages to the client
+//
+// MSG has the flags step 1, id 2, media 4, to 8, more 16. Its payload is
+//
+//	more     one byte, if flagged: prev 1, expires 2, attrs 4, left 8,
+//	         urgency 0x30 (0 normal, 1 very-low, 2 low, 3 high)
+//	step     from the place before; 1 if not flagged
+//	prev     if flagged: how far back the entry before it stands, if that is
+//	         not the place before: something is missing
+//	from     a peer
+//	id       if flagged
+//	time     signed, since the message before; the first, since WELCOME's
+//	media    if flagged: a number, or 0 and a string
+//	to       if flagged: a peer; else the reader himself
+//	expires  if flagged: milliseconds after its time
+//	attrs    if flagged: how many, then name and value of each, strings
+//	left     if flagged: the body has so many bytes, which is more than the
+//	         client takes, and was left out
+//	body     the rest
+//
+// A place is a seq of the user's box. The place before is that of the last MSG
+// or TRIMMED on this connection, at first WELCOME's cursor. What the device
+// sent itself does not come, so places are skipped without a gap.
+//
+// A peer is an integer, twice its number, plus 1 where the number is defined,
+// which it may be again: then follow three strings, address, device, and the
+// prefix of its ids. A number is defined when first used, counting from 0.
+//
+// An id is either a string, its length doubled in front; or the prefix of the
+// sender, a dot, and a number, given as a step from the last number of that
+// peer (0 when it is defined): the step folded, doubled, plus 1. Not flagged,
+// the step is 1. Media types with a number are 1 application/octet-stream,
+// 2 application/json, 3 application/cbor, 4 text/markdown, 5 text/html,
+// 6 image/jpeg, 7 image/png, 8 image/webp, 9 audio/ogg; without one it is
+// text/plain; charset=utf-8.
+//
+// TRIMMED says that so many entries behind the place before are gone by
+// retention. The place moves over them.
+//
+// # Acknowledgement and flow
+//
+// ACK is cumulative: an integer, how many places the device's cursor moves
+// from what was acknowledged before on this connection, at first WELCOME's
+// cursor. A client acknowledges what it has stored and not before. Beyond the
+// last place sent is bad-ack. The server stops before a MSG when the bytes of
+// MSG frames not acknowledged have reached the window; one message always
+// goes. So a slow reader stalls nobody but itself, and its heartbeats go on.
+//
+// # Messages from the client
+//
+// SEND has the flags id 1, media 2, expires 4, attrs 8, urgency 16. Its payload
+// is
+//
+//	to       a recipient: twice its number, plus 1 and a string, the address,
+//	         where it is defined; numbers below WELCOME's peers
+//	id       if flagged, as in MSG, with HELLO's prefix and one counter
+//	media    if flagged
+//	expires  if flagged: milliseconds that it is worth delivering
+//	attrs    if flagged
+//	urgency  if flagged: one byte
+//	body     the rest
+//
+// The server answers every SEND, in order. STORED answers the oldest ones with
+// runs, each two integers: the count doubled, plus 1 if they had been stored
+// before; and a signed step from the last place told on this connection to the
+// first of the run. In a run each place in the recipient's box is one more than
+// the last. REFUSED answers the oldest one with a code and a string.
+//
+//	1 unknown-recipient   2 too-large   3 conflict   4 unavailable
+//	5 invalid   6 forbidden   7 remote   8 internal
+//
+// At most inflight may be unanswered; beyond it the server does not read. After
+// a break a client sends again, with its id, what was not answered. An id is
+// unique among the user's messages, so a prefix should be random for each run
+// of a client. With used the client promises that it never sent an id of this
+// prefix with a greater number: the server then does not look for it on disk.
 package link

@@ -17,7 +17,11 @@ func (s *Server) login(r *http.Request) (auth.Who, error) {
 		return auth.Who{}, wire.NewProblem(wire.NotAuthorized, "Authorization", "Basic with a password or application key, or Bearer with a token")
 	}
 	if !s.secure(r) {
-		return auth.Who{}, wire.NewProblem(wire.Insecure, "Authorization", "")
+		why := "use https"
+		if forwarded(r) {
+			why = "it came by a proxy that the server does not trust, or that did not say X-Forwarded-Proto: https"
+		}
+		return auth.Who{}, wire.NewProblem(wire.Insecure, "Authorization", why)
 	}
 	cred.From = s.remote(r)
 	// Verify bounds how many are checked at once, and this goroutine may block.

@@ -126,8 +126,18 @@ func TestSecure(t *testing.T) {
 		+ X-Forwarded-Proto: http
 		403 {"type":"urn:posthouse:problem:insecure",*
 		bob> GET /v1/inbox
+		+ X-Forwarded-For: 192.0.2.1
+		403 {"type":"urn:posthouse:problem:insecure",*
+		bob> GET /v1/inbox
 		+ X-Forwarded-Proto: https
 		200 *
+	`)
+	newHouse(t, Config{}, mem.Options{}).dialog(`
+		# A proxy nobody has told us of: it may be speaking plainly with anybody.
+		bob> GET /v1/inbox
+		+ X-Forwarded-For: 192.0.2.1
+		+ X-Forwarded-Proto: https
+		403 {"type":"urn:posthouse:problem:insecure",*
 	`)
 	for _, c := range []struct{ forwarded, want string }{
 		{"", "127.0.0.1"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -129,6 +130,8 @@ func TestBadRequests(t *testing.T) {
 		400 {"type":"urn:posthouse:problem:token-in-url",*
 		> POST /v1/messages {"to":"alice","body":"hi"}
 		401 *
+		bob> GET /v1/inbox?wait=60 {"to":"alice"}
+		400 {"type":"urn:posthouse:problem:bad-json",*
 		bob> POST /v1/ack
 		400 {"type":"urn:posthouse:problem:bad-json",*
 	`)
@@ -331,6 +334,25 @@ func TestDocument(t *testing.T) {
 	}
 	if _, ok := doc.Components.Schemas["Draft"]; !ok {
 		t.Error("no schema Draft")
+	}
+}
+
+// docs/http.md has every kind of problem, with its status, and every path.
+func TestDocs(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range wire.Kinds {
+		if row := "| `" + string(k.Kind) + "` | " + itoa(k.Status) + " |"; !strings.Contains(string(doc), row) {
+			t.Errorf("docs/http.md has no row %s", row)
+		}
+	}
+	core, _ := newCore(t, mem.Options{})
+	for _, rt := range New(core, Config{}).routes {
+		if !strings.Contains(string(doc), "`"+rt.op.Method+" "+rt.op.Path) {
+			t.Errorf("docs/http.md does not have %s %s", rt.op.Method, rt.op.Path)
+		}
 	}
 }
 

@@ -118,15 +118,26 @@ func (s *Server) remote(r *http.Request) netip.Addr {
 
 // secure reports whether nobody on the way can read along: the connection has
 // TLS, a trusted proxy says that its own has, or both ends are on this machine.
+// A proxy on this machine that is not trusted, or does not say, is neither.
 func (s *Server) secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
 	}
 	peer := addrOf(r.RemoteAddr)
-	if proto := r.Header.Get("X-Forwarded-Proto"); proto != "" && s.trusts(peer) {
-		return strings.EqualFold(proto, "https")
+	if forwarded(r) {
+		return s.trusts(peer) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	tcp, ok := local.(*net.TCPAddr)
 	return ok && peer.IsLoopback() && tcp.IP.IsLoopback()
+}
+
+// forwarded reports whether r has come through a proxy that says so.
+func forwarded(r *http.Request) bool {
+	for _, name := range [...]string{"X-Forwarded-Proto", "X-Forwarded-For", "Forwarded"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }

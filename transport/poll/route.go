@@ -93,6 +93,9 @@ func (s *Server) refused(rt *route, known []string, r *http.Request) *wire.Probl
 			return wire.NewProblem(wire.BadMethod, "", "allowed: GET")
 		}
 	}
+	if rt.op.Method == http.MethodGet && r.ContentLength != 0 {
+		return wire.NewProblem(wire.BadJSON, "", "a GET has no body")
+	}
 	if r.URL.RawQuery == "" {
 		return nil
 	}

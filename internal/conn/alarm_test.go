@@ -18,7 +18,7 @@ func piped(ctx context.Context, p *probe, o Options) (net.Conn, chan error) {
 	p.ended = make(chan error, 1)
 	o.New = func() Protocol { return p }
 	done := make(chan error, 1)
-	go func() { done <- New(Config{Loops: -1, Log: silent}).ServeConn(ctx, a, o) }()
+	go func() { done <- New(Config{Log: silent}).ServeConn(ctx, a, o) }()
 	return b, done
 }
 

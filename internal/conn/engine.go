@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,8 +30,9 @@ type Config struct {
 // Engine runs connections. Its zero value is an engine with the zero Config.
 type Engine struct {
 	cfg   Config
+	ready sync.Once
 	start sync.Once
-	loops *loops // nil where there are none
+	loops atomic.Pointer[loops] // nil where there are none, or none yet
 
 	mu     sync.Mutex
 	closed bool            // guarded by mu
@@ -40,9 +42,9 @@ type Engine struct {
 // New makes an engine. It starts nothing before the first connection.
 func New(cfg Config) *Engine { return &Engine{cfg: cfg} }
 
-// init starts the loops.
+// init fills in what the Config leaves open.
 func (e *Engine) init() {
-	e.start.Do(func() {
+	e.ready.Do(func() {
 		if e.cfg.Loops == 0 {
 			e.cfg.Loops = runtime.GOMAXPROCS(0)
 		}
@@ -55,13 +57,24 @@ func (e *Engine) init() {
 		if e.cfg.Log == nil {
 			e.cfg.Log = slog.Default()
 		}
-		if e.cfg.Loops > 0 {
-			var err error
-			if e.loops, err = startLoops(e.cfg); err != nil {
-				e.cfg.Log.Warn("conn: no event loops, goroutines serve instead", "err", err)
-			}
-		}
 	})
+}
+
+// looped returns the loops, which the first connection for them starts: who
+// only serves pipes, in virtual time perhaps, has none.
+func (e *Engine) looped() *loops {
+	e.start.Do(func() {
+		if e.cfg.Loops < 0 {
+			return
+		}
+		l, err := startLoops(e.cfg)
+		if err != nil {
+			e.cfg.Log.Warn("conn: no event loops, goroutines serve instead", "err", err)
+			return
+		}
+		e.loops.Store(l)
+	})
+	return e.loops.Load()
 }
 
 // Close drains what WebSocket has opened, waits, and stops the loops. Serve
@@ -79,8 +92,8 @@ func (e *Engine) Close() error {
 	for g := range groups {
 		<-g.gone
 	}
-	if e.loops != nil {
-		e.loops.stop()
+	if l := e.loops.Load(); l != nil {
+		l.stop()
 	}
 	return nil
 }
@@ -161,8 +174,13 @@ func (e *Engine) Serve(ctx context.Context, ln net.Listener, o Options) error {
 	defer ln.Close()
 	g := e.newGroup(o)
 	var err error
-	if l, ok := ln.(*net.TCPListener); ok && e.loops != nil {
-		err = e.loops.accept(ctx, l, g)
+	var ls *loops
+	tcp, ok := ln.(*net.TCPListener)
+	if ok {
+		ls = e.looped()
+	}
+	if ls != nil {
+		err = ls.accept(ctx, tcp, g)
 	} else {
 		err = g.accept(ctx, ln)
 	}

@@ -83,8 +83,8 @@ func (g *group) drain() {
 	for _, d := range direct {
 		d.c.signal(bitBye)
 	}
-	if g.e.loops != nil {
-		g.e.loops.drain(g)
+	if l := g.e.loops.Load(); l != nil {
+		l.drain(g)
 	}
 }
 

@@ -259,6 +259,7 @@ func (c *Conn) encode() {
 	switch {
 	case c.out == nil || c.phase == phaseHandshake:
 		return
+	case c.out.size() == 0: // Out was called and nothing appended
 	case c.framed:
 		if !c.x.ws.closed {
 			c.x.ws.put(c, c.g.opcode(), c.out.bytes())

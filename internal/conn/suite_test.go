@@ -573,6 +573,28 @@ func TestStatsAndAddresses(t *testing.T) {
 	})
 }
 
+// Out and SetOut without anything between them send nothing, on no way.
+func TestOut(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		r := w.start(t, Options{}, func() *probe {
+			return &probe{data: func(p *probe, b []byte) (int, error) {
+				p.c.SetOut(p.c.Out())
+				for range 1000 {
+					p.c.SetOut(append(p.c.Out(), b...))
+				}
+				p.c.Out()
+				return len(b), nil
+			}}
+		})
+		c, p := r.open()
+		io.WriteString(c, "0123456789")
+		expect(t, c, strings.Repeat("0123456789", 1000))
+		p.c.Wake()
+		io.WriteString(c, "x")
+		expect(t, c, strings.Repeat("x", 1000))
+	})
+}
+
 func TestServeConnOnPipe(t *testing.T) {
 	a, b := net.Pipe()
 	e := New(Config{Loops: -1, Log: silent})

@@ -83,8 +83,8 @@ func (g *group) upgrade(w http.ResponseWriter, r *http.Request) {
 	nc.SetDeadline(time.Time{})
 	rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	up := &upgraded{reply: accept101(r.Header.Get("Sec-WebSocket-Key"), proto), rest: slices.Clone(rest)}
-	if tc, ok := nc.(*net.TCPConn); ok && g.e.loops != nil {
-		if err := g.e.loops.adopt(tc, g, up); err == nil {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		if ls := g.e.looped(); ls != nil && ls.adopt(tc, g, up) == nil {
 			return
 		}
 	}

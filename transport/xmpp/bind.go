@@ -13,9 +13,18 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// parse reads an address as a client writes it. A stanza names its recipient
-// in full: what has no @ is a server.
-func (s *Server) parse(jid string) (address.Address, error) { return address.ParseJID(jid) }
+// parse reads an address as a client writes it. What has no @ is a server,
+// unless one of our users is called so: at every door a user may be named
+// without the domain, and people type it.
+func (s *Server) parse(jid string) (address.Address, error) {
+	a, err := address.ParseJID(jid)
+	if err == nil && a.User == "" && a.Domain != s.domain {
+		if u, err := address.Parse(jid, s.domain); err == nil && s.core.Auth.Exists(u.Bare()) {
+			return u, nil
+		}
+	}
+	return a, err
+}
 
 // name returns the bare address of a user as he types it, with the domain or
 // without.

@@ -119,7 +119,7 @@ func (s *Server) passPresence(from, to string, rest []byte) {
 func (x *client) arrive() {
 	s := x.s
 	tell := func(o *resource) {
-		if o != x.resource {
+		if o.jid != x.jid { // else it is this one, or one that it replaces
 			if p := o.presenceTo(x.jid); p != nil {
 				x.pass(p)
 			}

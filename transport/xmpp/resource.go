@@ -118,6 +118,8 @@ func (r *resource) leave() {
 	r.s.lost.remove(r.previd)
 	if r.jid != "" {
 		r.s.part(r)
-		r.unavailable()
+		if o := r.s.stream(r.bare, r.who.Device); o == nil || !o.isAvailable() {
+			r.unavailable() // else another stream has the address
+		}
 	}
 }

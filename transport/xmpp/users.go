@@ -66,14 +66,15 @@ func (s *Server) streams(bare string) []*resource {
 	return nil
 }
 
-// stream returns the bound stream of a device, nil if there is none.
+// stream returns the bound stream of a device, the newest if one is just being
+// replaced, nil if there is none.
 func (s *Server) stream(bare, device string) *resource {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if u := s.users[bare]; u != nil {
-		for _, x := range u.streams {
-			if x.who.Device == device {
-				return x
+		for _, r := range slices.Backward(u.streams) {
+			if r.who.Device == device {
+				return r
 			}
 		}
 	}

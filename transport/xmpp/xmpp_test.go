@@ -86,13 +86,16 @@ const open = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' 
 //	DEEP n                   so many elements in each other
 //	HEX bytes
 func (h *house) encode(text string) ([]byte, error) {
-	words := strings.Fields(text)
+	words := append(strings.Fields(text), "")
 	plain := func(user string) string {
 		return "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" +
 			base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00secret")) + "</auth>"
 	}
 	bind := func(user, device string) string {
-		return open + plain(user) + open + "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + device + "</resource></bind></iq>"
+		if device != "" {
+			device = "<resource>" + device + "</resource>"
+		}
+		return open + plain(user) + open + "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>" + device + "</bind></iq>"
 	}
 	switch words[0] {
 	case "OPEN":
@@ -115,7 +118,7 @@ func (h *house) encode(text string) ([]byte, error) {
 	return []byte(strings.ReplaceAll(text, "$previd", h.previd)), nil
 }
 
-var random = regexp.MustCompile(`\b(id|origin-id)='(ping-[A-Z0-9]{8}|[A-Z2-7]{26})'`)
+var random = regexp.MustCompile(`\b(id|previd|origin-id)='(ping-[A-Z0-9]{8}|[A-Z2-7]{26})'`)
 var someday = regexp.MustCompile(`stamp='[^']*'`)
 var previd = regexp.MustCompile(`<enabled [^>]*\bid='([A-Z2-7]{26})'`)
 
@@ -128,7 +131,18 @@ func (h *house) decode(p []byte) (string, int, error) {
 		if n < 0 {
 			return "", 0, nil
 		}
-		return "(stream)", skip + len(s) - len(rest) + n + 1, nil
+		s, skip = rest[n+1:], len(p)-len(rest)+n+1
+		if s == "" {
+			return "", 0, nil // features follow, or an error
+		}
+		if !strings.HasPrefix(s, "<stream:features>") {
+			return "(stream)", skip, nil
+		}
+		f := strings.Index(s, "</stream:features>")
+		if f < 0 {
+			return "", 0, nil
+		}
+		return "(stream)", skip + f + len("</stream:features>"), nil
 	}
 	if strings.HasPrefix(s, "</stream:stream>") {
 		return "</stream:stream>", skip + len("</stream:stream>"), nil
@@ -145,10 +159,8 @@ func (h *house) decode(p []byte) (string, int, error) {
 	if m := previd.FindStringSubmatch(text); m != nil {
 		h.previd = m[1]
 	}
-	if strings.HasPrefix(text, "<stream:features>") {
-		text = "(features)"
-	}
 	text = random.ReplaceAllString(text, "$1='*'")
+	text = strings.NewReplacer("\n", "\\n", "\t", "\\t").Replace(text)
 	text = someday.ReplaceAllString(text, "stamp='*'")
 	if len(text) > 1000 {
 		text = text[:300] + fmt.Sprintf("… (%d bytes)", len(text))
@@ -161,7 +173,7 @@ func (h *house) decode(p []byte) (string, int, error) {
 //	! drain                        the server stops
 //	! post from to id type text    a message from another door; text may be
 //	                               quoted as in Go, type - is none
-//	! fill to 300                  so many messages from another door
+//	! fill bob to 300                so many messages from another door
 //	! hold, ! release              the disk is slow
 //	! full, ! space                the disk is full
 //	! end user                     the account's sessions end

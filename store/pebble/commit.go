@@ -232,6 +232,7 @@ func (l *life) addMessage(g *group, p *mailbox.Post) error {
 		d := g.batch.SetDeferred(1+len(p.From)+1+len(p.ID), idRecordLen(p.Seqs))
 		appendIDKey(d.Key[:0], p.From, p.ID)
 		appendIDRecord(d.Value[:0], digest, p.Time, p.Seqs)
+		l.fresh.add(hashID(d.Key))
 		d.Finish()
 	}
 	g.durable = true
@@ -250,6 +251,10 @@ func (l *life) duplicate(p *mailbox.Post, id idKey, digest uint64) (bool, error)
 		return true, nil
 	}
 	l.key = appendIDKey(l.key[:0], id.from, id.id)
+	h := hashID(l.key)
+	if old := l.old.Load(); old != nil && !old.may(h) && !l.fresh.may(h) {
+		return false, nil
+	}
 	v, closer, err := l.db.Get(l.key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil

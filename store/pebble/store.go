@@ -151,6 +151,9 @@ type life struct {
 	groups uint64        // how many there were; the committer's
 	known  map[idKey]*mailbox.Post
 	key    []byte // the committer's scratch
+
+	old   atomic.Pointer[filter] // the ids that were there at first; nil until they are read
+	fresh filter                 // the ids of this life; the committer's
 }
 
 // underway is how many groups may be on their way at once: one that syncs, and
@@ -195,6 +198,13 @@ func (s *Store) openLife() (*life, error) {
 }
 
 func (l *life) start() {
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindID}, UpperBound: []byte{kindID + 1}})
+	if err == nil { // else the database is asked for each id
+		l.s.readMu.Lock()
+		l.s.readers++
+		l.s.readMu.Unlock()
+		go l.remember(it) // ends when it has read all, or with the store, which waits for its readers
+	}
 	go l.commit() // ends when the queue is closed and empty, or the guard is dead
 	go l.sync()   // ends when syncs is closed, or with the guard
 	go l.finish() // ends when flight is closed and all groups are finished, or the disk has failed

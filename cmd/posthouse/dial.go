@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/client/mqtt"
 	"github.com/posthouse-im/posthouse/client/poll"
 	"github.com/posthouse-im/posthouse/client/xmpp"
 	"github.com/posthouse-im/posthouse/internal/config"
@@ -19,7 +20,7 @@ type account struct {
 	As       string  `required:"" placeholder:"USER" help:"Whose mailbox it is."`
 	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input (POSTHOUSE_PASSWORD)."`
 	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password (POSTHOUSE_TOKEN)."`
-	Via      string  `default:"link" enum:"poll,xmpp,link" help:"By which door: poll, xmpp or link. Default link."`
+	Via      string  `default:"link" enum:"poll,xmpp,mqtt,link" help:"By which door: poll, xmpp, mqtt or link. Default link."`
 	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own."`
 }
 
@@ -27,6 +28,7 @@ type account struct {
 var dialers = map[string]func(context.Context, client.Options) (client.Mailbox, error){
 	"poll": poll.Dial,
 	"xmpp": xmpp.Dial,
+	"mqtt": mqtt.Dial,
 	"link": link.Dial,
 }
 
@@ -83,6 +85,9 @@ func target(cfg *config.Config, via string) (client.Options, error) {
 	o := client.Options{Addr: addr}
 	if encrypted {
 		o.TLS = clientTLS(addr)
+	}
+	if via == "xmpp" {
+		o.StartTLS = clientTLS(addr)
 	}
 	if via == "poll" {
 		scheme := "http"

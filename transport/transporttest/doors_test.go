@@ -1,0 +1,141 @@
+package transporttest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/client"
+	clientlink "github.com/posthouse-im/posthouse/client/link"
+	clientmqtt "github.com/posthouse-im/posthouse/client/mqtt"
+	clientpoll "github.com/posthouse-im/posthouse/client/poll"
+	clientxmpp "github.com/posthouse-im/posthouse/client/xmpp"
+	"github.com/posthouse-im/posthouse/internal/certs"
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
+	"github.com/posthouse-im/posthouse/transport/poll"
+	. "github.com/posthouse-im/posthouse/transport/transporttest"
+	"github.com/posthouse-im/posthouse/transport/xmpp"
+)
+
+// open opens a house on a store in memory with all four doors.
+func open(t *testing.T) *House {
+	t.Helper()
+	under, stop := context.WithCancel(context.Background())
+	store := mem.New(mem.Options{})
+	mail := mailbox.New(store, mailbox.Limits{})
+	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []string{"alice", "bob", "carol"} {
+		if err := a.Add(under, u, u, auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	engine := conn.New(conn.Config{Log: log})
+	core := &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
+		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
+	cert, err := certs.Open(certs.Options{Dir: t.TempDir(), Domain: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &House{Addr: map[string]string{}}
+	serving, drain := context.WithCancel(under)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for name, s := range map[string]transport.Server{
+		"poll": poll.New(core, poll.Config{}),
+		"link": link.New(core, link.Config{}),
+		"mqtt": mqtt.New(core, mqtt.Config{}),
+		"xmpp": xmpp.New(core, xmpp.Config{TLS: cert.Config()}),
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Addr[name] = ln.Addr().String()
+		wg.Go(func() {
+			err := s.Serve(serving, ln)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	h.Drain = func() error {
+		drain()
+		wg.Wait()
+		return errors.Join(errs...)
+	}
+	t.Cleanup(func() {
+		if err := h.Drain(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		a.Close()
+		engine.Close()
+		stop()
+		store.Close()
+	})
+	return h
+}
+
+// dial returns the Dial of a door. The house's certificate is its own.
+func dial(name string, dial func(context.Context, client.Options) (client.Mailbox, error)) func(context.Context, *House, string, string) (client.Mailbox, error) {
+	return func(ctx context.Context, h *House, user, device string) (client.Mailbox, error) {
+		o := client.Options{Addr: h.Addr[name], User: user, Password: user, Device: device}
+		switch name {
+		case "poll":
+			o.Addr = "http://" + o.Addr
+		case "xmpp":
+			o.StartTLS = &tls.Config{InsecureSkipVerify: true}
+		}
+		return dial(ctx, o)
+	}
+}
+
+var doors = []Door{
+	{Name: "poll", Dial: dial("poll", clientpoll.Dial)},
+	{Name: "link", Dial: dial("link", clientlink.Dial)},
+	{Name: "mqtt", Dial: dial("mqtt", clientmqtt.Dial), NoSeq: true},
+	{Name: "xmpp", Dial: dial("xmpp", clientxmpp.Dial), NoSeq: true},
+}
+
+func TestDoors(t *testing.T) {
+	for _, d := range doors {
+		t.Run(d.Name, func(t *testing.T) { Run(t, d, open) })
+	}
+}
+
+func TestMatrix(t *testing.T) { Matrix(t, doors, open) }
+
+// What one door says to stay alive is its own business; that everything ends
+// when the server does is not.
+func TestDrainWithEveryDoorInUse(t *testing.T) {
+	h := open(t)
+	for _, d := range doors {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		mb, err := d.Dial(ctx, h, "alice", d.Name)
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", d.Name, err)
+		}
+		defer mb.Close()
+	}
+	if err := h.Drain(); err != nil {
+		t.Error(err)
+	}
+}

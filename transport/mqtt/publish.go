@@ -221,13 +221,7 @@ func (c *client) spread(p *packet.Publish) error {
 	case 2:
 		// PUBREC goes out before a copy to the publisher itself; for QoS 1
 		// that is the other way round. Clients are used to both.
-		a.t = packet.PUBREC
-		if len(records) == 0 && c.idle() {
-			c.say(a.t, a.id, 0, "")
-			a.t = 0
-		} else {
-			f.hold = true
-		}
+		a.t, f.hold = packet.PUBREC, true
 	}
 	srv.deliver(f)
 	if p.QoS == 1 && !f.matched && !p.Retain {
@@ -249,15 +243,10 @@ func (c *client) spread(p *packet.Publish) error {
 			c.answer(pending{post: post})
 		} else {
 			a.post = post
-			if a.t == 0 { // PUBREC was sent although there is something to write: never
-				a.t = packet.PUBREC
-			}
 		}
 		srv.core.Mail.Post(post)
 	}
-	if a.t != 0 {
-		c.answer(a)
-	}
+	c.answer(a)
 	for _, b := range f.late {
 		c.answer(pending{raw: b})
 	}

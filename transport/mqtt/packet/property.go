@@ -347,7 +347,7 @@ func AppendNum(b []byte, p Prop, v uint32) []byte {
 func (ps *Properties) AppendForward(b []byte) []byte {
 	f := Properties{strs: ps.strs, User: ps.User}
 	for _, n := range ps.nums {
-		if n.id != TopicAlias && n.id != MessageExpiry {
+		if n.id != TopicAlias && n.id != MessageExpiry && n.id != WillDelay {
 			b = AppendNum(b, n.id, n.v)
 		}
 	}

@@ -1,0 +1,285 @@
+package mqtt
+
+import "testing"
+
+// [MQTT-3.1.2-5] [MQTT-4.1.0-1]: what came while the client was away is there
+// when it is back, also when the server was ended meanwhile.
+func TestKeptSession(t *testing.T) {
+	dialogue(t, Config{}, `
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00
+		phone C: SUBSCRIBE #1 a/# q1 b q2
+		phone S: SUBACK #1 0x01 0x02
+		phone --
+		tv    C: CONNECT 5 clean id=tv user=bob
+		tv    S: CONNACK 0x00 *
+		tv    C: PUBLISH a/1 q1 #1 :one
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a/2 q0 :not kept
+		tv    C: PUBLISH a/3 q2 #2 :two
+		tv    S: PUBREC #2
+		tv    C: PUBREL #2
+		tv    S: PUBCOMP #2
+		tv    C: PUBLISH b q2 #3 :three
+		tv    S: PUBREC #3
+		kill
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00 present
+		phone S: PUBLISH a/1 q1 #32769 dup :one
+		phone S: PUBLISH a/3 q1 #32770 dup :two
+		phone S: PUBLISH b q2 #32771 dup :three
+		phone C: PUBACK #32769
+		phone C: PUBACK #32770
+		phone C: PUBREC #32771
+		phone S: PUBREL #32771
+		# Released: after a restart only PUBREL comes again [MQTT-4.4.0-1].
+		kill
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00 present
+		phone S: PUBREL #32771
+		phone C: PUBCOMP #32771
+		phone S: (nothing)
+		kill
+		phone C: CONNECT 5 id=phone user=alice
+		phone S: CONNACK 0x00 present *
+		phone S: (nothing)
+		# Without a session expiry it ends with this connection.
+		phone --
+		phone C: CONNECT 5 id=phone user=alice
+		phone S: CONNACK 0x00 receive*
+	`)
+}
+
+// Another user's client of the same identifier is another client.
+func TestClientIDsAreEachUsersOwn(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=same user=alice
+		a S: CONNACK 0x00
+		b C: CONNECT 4 id=same user=bob
+		b S: CONNACK 0x00
+		a C: PINGREQ
+		a S: PINGRESP
+	`)
+}
+
+// [MQTT-3.1.4-3]: the older connection of a client is ended with 0x8E.
+func TestTakeOver(t *testing.T) {
+	dialogue(t, Config{}, `
+		one C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+		one S: CONNACK 0x00 receive*
+		one C: SUBSCRIBE #1 a q1
+		one S: SUBACK #1 0x01
+		two C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+		one S: DISCONNECT 0x8e
+		one S: --
+		two S: CONNACK 0x00 present *
+		tv  C: CONNECT 4 clean id=tv user=bob
+		tv  S: CONNACK 0x00
+		tv  C: PUBLISH a q1 #1 :x
+		tv  S: PUBACK #1
+		two S: PUBLISH a q1 #32769 :x
+		# Not acknowledged: the third has it again, as it was.
+		three C: CONNECT 4 id=phone user=alice
+		two   S: DISCONNECT 0x8e
+		two   S: --
+		three S: CONNACK 0x00 present
+		three S: PUBLISH a q1 #32769 dup :x
+	`)
+}
+
+// Section 3.1.2.11.2, and [MQTT-3.14.2-2]: expiry may be changed but not
+// raised from zero.
+func TestSessionExpiry(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
+		a S: CONNACK 0x00 receive*
+		a C: DISCONNECT
+		a S: --
+		~ 59s
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
+		a S: CONNACK 0x00 present *
+		a --
+		~ 61s
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
+		a S: CONNACK 0x00 receive*
+		a C: DISCONNECT session-expiry-interval=0
+		a S: --
+		a C: CONNECT 5 id=a user=alice
+		a S: CONNACK 0x00 receive*
+		a C: DISCONNECT session-expiry-interval=1
+		a S: DISCONNECT 0x82
+		a S: --
+	`)
+}
+
+// The expiry counts on while the server is down.
+func TestSessionExpiryAcrossRestart(t *testing.T) {
+	dialogue(t, Config{MaxSessionExpiry: 3600e9}, `
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=4294967295
+		a S: CONNACK 0x00 session-expiry-interval=3600 *
+		a C: SUBSCRIBE #1 x q1
+		a S: SUBACK #1 0x01
+		a --
+		~ 1000s
+		kill
+		~ 2500s
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=3600
+		a S: CONNACK 0x00 present *
+		a --
+		kill
+		~ 3601s
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=3600
+		a S: CONNACK 0x00 receive*
+	`)
+}
+
+// [MQTT-3.1.2-4]: a clean start forgets the session, [MQTT-3.1.2-6] and its queue.
+func TestCleanStart(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 x q1
+		a S: SUBACK #1 0x01
+		a --
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH x q1 #1 :old
+		b S: PUBACK #1
+		a C: CONNECT 4 clean id=a user=alice
+		a S: CONNACK 0x00
+		b C: PUBLISH x q1 #1 :unheard
+		b S: PUBACK #1
+		a S: (nothing)
+		a --
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 x q1
+		a S: SUBACK #1 0x01
+		kill
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH x q1 #1 :new
+		b S: PUBACK #1
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: PUBLISH x q1 #32769 dup :new
+	`)
+}
+
+// A QoS 2 message whose PUBREC was lost is not taken twice, also by a server
+// that was ended in between [MQTT-4.3.3-10]; and once released its identifier
+// is free for another message.
+func TestQoS2FromAKeptSession(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		b C: CONNECT 4 id=b user=bob
+		b S: CONNACK 0x00
+		b C: SUBSCRIBE #1 x q2
+		b S: SUBACK #1 0x02
+		a C: PUBLISH x q2 #5 :once
+		a S: PUBREC #5
+		b S: PUBLISH x q2 #32769 :once
+		kill
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a C: PUBLISH x q2 #5 dup :once
+		a S: PUBREC #5
+		a C: PUBREL #5
+		a S: PUBCOMP #5
+		kill
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a C: PUBLISH x q2 #5 :twice
+		a S: PUBREC #5
+		b C: CONNECT 4 id=b user=bob
+		b S: CONNACK 0x00 present
+		b S: PUBLISH x q2 #32769 dup :once
+		b S: PUBLISH x q2 #32770 dup :twice
+		b S: (nothing)
+	`)
+}
+
+// Acknowledgements out of order move the cursor only over what is complete.
+func TestCursorIsContiguous(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 x q1
+		a S: SUBACK #1 0x01
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH x q1 #1 :1
+		b S: PUBACK #1
+		b C: PUBLISH x q1 #2 :2
+		b S: PUBACK #2
+		b C: PUBLISH x q1 #3 :3
+		b S: PUBACK #3
+		a S: PUBLISH x q1 #32769 :1
+		a S: PUBLISH x q1 #32770 :2
+		a S: PUBLISH x q1 #32771 :3
+		a C: PUBACK #32770
+		a --
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: PUBLISH x q1 #32769 dup :1
+		a S: PUBLISH x q1 #32771 dup :3
+		a C: PUBACK #32771
+		a C: PUBACK #32769
+		a --
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: (nothing)
+	`)
+}
+
+// [MQTT-3.3.4-9]: the client's receive maximum holds for queue and memory.
+func TestReceiveMaximumOfTheClient(t *testing.T) {
+	for _, expiry := range []string{"0", "100"} {
+		ids := map[string][3]string{"0": {"1", "2", "3"}, "100": {"32769", "32770", "32771"}}[expiry]
+		dialogue(t, Config{}, `
+			a C: CONNECT 5 id=a user=alice receive-maximum=1 session-expiry-interval=`+expiry+`
+			a S: CONNACK 0x00 *
+			a C: SUBSCRIBE #1 x q2
+			a S: SUBACK #1 0x02
+			b C: CONNECT 4 clean id=b user=bob
+			b S: CONNACK 0x00
+			b C: PUBLISH x q1 #1 :1
+			b S: PUBACK #1
+			b C: PUBLISH x q2 #2 :2
+			b S: PUBREC #2
+			b C: PUBLISH x q1 #3 :3
+			b S: PUBACK #3
+			b C: PUBLISH x q0 :0
+			a S: PUBLISH x q1 #`+ids[0]+` :1
+			a S: PUBLISH x q0 :0
+			a S: (nothing)
+			a C: PUBACK #`+ids[0]+`
+			a S: PUBLISH x q2 #`+ids[1]+` :2
+			a C: PUBREC #`+ids[1]+`
+			a S: PUBREL #`+ids[1]+`
+			a S: (nothing)
+			a C: PUBCOMP #`+ids[1]+`
+			a S: PUBLISH x q1 #`+ids[2]+` :3
+		`)
+	}
+}
+
+// [MQTT-3.3.4-7]: ours is told, and one message too many ends the connection.
+func TestReceiveMaximumOfTheServer(t *testing.T) {
+	dialogue(t, Config{ReceiveMaximum: 2}, `
+		a C: CONNECT 5 clean id=a user=alice keep=30
+		a S: CONNACK 0x00 receive-maximum=2 maximum-packet-size=1179648 topic-alias-maximum=64
+		a C: PUBLISH x q2 #1 :1
+		a S: PUBREC #1
+		a C: PUBLISH x q2 #2 :2
+		a S: PUBREC #2
+		a C: PUBREL #1
+		a S: PUBCOMP #1
+		a C: PUBLISH x q2 #3 :3
+		a S: PUBREC #3
+		a C: PUBLISH x q1 #4 :4
+		a S: DISCONNECT 0x93
+		a S: --
+	`)
+}

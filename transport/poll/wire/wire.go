@@ -71,11 +71,6 @@ type Receipt struct {
 	Problem *Problem `json:"problem,omitempty"`
 }
 
-// Receipts is the answer to a batch, in the order of the batch.
-type Receipts struct {
-	Results []Receipt `json:"results"`
-}
-
 // Trimmed is a hole that retention has made: these places are gone.
 type Trimmed struct {
 	From uint64 `json:"from"`
@@ -87,11 +82,6 @@ type Ack struct {
 	Seq    uint64
 	Next   string
 	Device string
-}
-
-// Acked is the answer to an Ack: how far the device's cursor is.
-type Acked struct {
-	Seq uint64 `json:"seq"`
 }
 
 // Presence is one live session of a user.

@@ -85,6 +85,8 @@ func target(cfg *config.Config, via string) (client.Options, error) {
 	o := client.Options{Addr: addr}
 	if encrypted {
 		o.TLS = clientTLS(addr)
+	} else if via == "xmpp" {
+		o.StartTLS = clientTLS(addr)
 	}
 	if via == "xmpp" {
 		o.StartTLS = clientTLS(addr)

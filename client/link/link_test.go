@@ -2,9 +2,9 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +25,7 @@ import (
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
 	door "github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
 // house is a server in memory with the users alice and bob.
@@ -455,9 +456,9 @@ func TestCarriers(t *testing.T) {
 	defer certs.Close()
 	clientTLS := certs.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	clientTLS.ServerName = "example.com"
-	plain, secure := listen(), tls.NewListener(listen(), certs.TLS)
+	plain, secure := listen(), listen()
 	serving.Go(func() { r.Serve(ctx, plain) })
-	serving.Go(func() { r.Serve(ctx, secure) })
+	serving.Go(func() { r.ServeTLS(ctx, secure, certs.TLS) })
 	web := httptest.NewServer(r.WebSocket(ctx))
 	defer web.Close()
 	webs := httptest.NewTLSServer(r.WebSocket(ctx))
@@ -491,4 +492,42 @@ func TestCarriers(t *testing.T) {
 			t.Error(way.Addr, err)
 		}
 	}
+}
+
+// A server may say anything: the client neither panics nor hangs.
+func FuzzServer(f *testing.F) {
+	welcome := frame.Append(nil, &frame.Welcome{Major: 1, Address: "bob@localhost", Time: 1e12, Interval: 1000, MaxFrame: 1000, Inflight: 4, Peers: 2})
+	for _, text := range []string{
+		"MSG +1 0=alice@localhost,phone,k +0ms :hello", "STORED 1+1", "STORED 4000000000+1", "REFUSED conflict", "TRIMMED +100",
+		"PING #01", "SET interval=1ms expires=2026-01-01T00:00:00.000Z", "CLOSE code=idle back=0s", "CLOSE code=denied", "0x10 :typing",
+	} {
+		fr, _, err := frame.Parse(text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame.Append(nil, fr))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		ours, theirs := net.Pipe()
+		var dialled atomic.Bool
+		go io.Copy(io.Discard, theirs) // ends with the connection
+		go func() {                    // ends with the connection
+			theirs.Write(welcome)
+			theirs.Write(said)
+			theirs.Close()
+		}()
+		mb, err := Open(t.Context(), Config{Dial: func(context.Context) (net.Conn, error) {
+			if dialled.Swap(true) {
+				return nil, errors.New("no more")
+			}
+			return ours, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mb.SendAsync(client.Draft{To: "alice"}, func(client.Receipt, error) {})
+		if err := mb.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

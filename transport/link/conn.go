@@ -203,7 +203,7 @@ func (c client) End(why router.Reason) {
 func (l *link) Alarm() error {
 	now := l.c.Now().UnixMilli()
 	switch l.state {
-	case waiting, verifying:
+	case waiting: // how long a login may take is for auth to say
 		l.close(frame.CloseTimeout, "")
 	case welcomed:
 		if l.paused { // it is we who do not listen

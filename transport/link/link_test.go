@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -182,4 +183,58 @@ func TestDialogues(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whatever a client says, before the welcome or after it, ends that client at
+// most, and another one is served as before.
+func FuzzSession(f *testing.F) {
+	h := newHouse(f, link.Config{HelloTime: time.Minute}, mem.Options{})
+	f.Cleanup(h.close)
+	token, _, err := h.core.Auth.IssueToken(h.ctx, "alice", "", 1<<40)
+	if err != nil {
+		f.Fatal(err)
+	}
+	hello := frame.Append(nil, &frame.Hello{Major: 1, Token: token, Prefix: "k"})
+	for _, text := range []string{
+		"SEND 0=bob :hello", "SEND 0=alice id=m1 type=text/html urgency=low expires=1s attr=a,b :x", "ACK +1", "PING ack+1", "PING #00",
+		"SET interval=1s window=1", "SET token=x", "CLOSE code=done", "HELLO 1.0", "0x10 ack+9 :typing", "STORED 1+1",
+	} {
+		fr, ack, err := frame.Parse(text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(false, frame.AppendAck(nil, fr, ack))
+	}
+	f.Add(true, []byte{0x16, 3, 1})
+	f.Add(true, hello)
+	session := func(says ...[]byte) (heard []byte, why error) {
+		ours, theirs := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- h.core.Engine.ServeConn(h.ctx, theirs, h.server.Options(h.ctx)) }()
+		go func() { // ends with the connection
+			for _, p := range says {
+				ours.Write(p)
+			}
+			ours.Write(frame.Append(nil, &frame.Close{Code: frame.CloseDone}))
+		}()
+		ours.SetReadDeadline(time.Now().Add(2 * time.Second)) // half a frame waits for the rest
+		heard, _ = io.ReadAll(ours)
+		ours.Close()
+		return heard, <-ended
+	}
+	f.Fuzz(func(t *testing.T, first bool, p []byte) {
+		says := [][]byte{hello, p}
+		if first {
+			says = [][]byte{p}
+		}
+		if _, n, err := frame.Next(p, 1<<16); n == 0 && err == nil {
+			return // it would only wait
+		}
+		if _, why := session(says...); errors.Is(why, conn.ErrPanic) {
+			t.Fatal(why)
+		}
+		if heard, _ := session(hello); len(heard) == 0 || frame.Type(heard[0]) != frame.TypeWelcome {
+			t.Fatalf("then somebody else hears %x", heard)
+		}
+	})
 }

@@ -1,18 +1,25 @@
-// Package mqtt reaches a mailbox over MQTT 5.0: it publishes to im/to/{address}
-// and reads im/inbox/# and im/sent/#.
+// Package mqtt reaches a mailbox over MQTT 5.
 //
-// The device is the client id. Every connection begins with a clean start,
-// since nothing of the mailbox is in an MQTT session: the server keeps the
-// device's cursor, and a send that was not answered is published again with
-// its id, which the server stores once.
+//	box, err := mqtt.Dial(ctx, client.Options{Addr: "localhost:1883", User: "alice", Password: "secret", Device: "laptop"})
+//
+// It publishes to im/to/{address} at QoS 1, and subscribes to im/inbox/# and
+// im/sent/# at QoS 1; acknowledging a message sends PUBACK for it and for all
+// before it. The server sends no more than Window messages that the program
+// has not acknowledged.
+//
+// When the connection breaks the SDK comes back by itself, after a random wait
+// that grows from half a second to twenty. What was sent and not answered is
+// sent again with its id, and is stored once.
 package mqtt
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,24 +28,73 @@ import (
 )
 
 const (
-	keepAlive  = 60 * time.Second // asked for; the server may say otherwise
-	answerTime = 30 * time.Second // for CONNACK, SUBACK and PINGRESP
-	window     = 1000             // messages received and not acknowledged
-	maxPacket  = 16 << 20         // bytes
+	// Window is how many messages may be received and not acknowledged.
+	Window = 1000
+
+	keepAlive   = 4 * time.Minute  // the server may say less
+	answerTime  = 10 * time.Second // for PINGRESP
+	connectTime = 20 * time.Second // for the network and CONNACK
+	goodbyeTime = 5 * time.Second
+	minWait     = 500 * time.Millisecond
+	maxWait     = 20 * time.Second
+
+	defaultDevice = "mqtt"
 )
 
-// Dial connects, and fails if the first attempt does. Later breaks are
-// repaired behind the caller's back.
+// Mailbox is a client.Mailbox over MQTT.
+type Mailbox struct {
+	o       client.Options
+	prefix  string // of the ids of this mailbox's messages
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	news chan struct{} // bell: inbox has become not empty
+	work chan struct{} // bell: there is something to write
+	over chan struct{} // closed when why is set
+
+	mu      sync.Mutex
+	why     error      // guarded by mu; nothing works any more
+	leaving bool       // guarded by mu; Close was called
+	last    uint64     // guarded by mu; number of the last id given
+	nextID  uint16     // guarded by mu; of packets
+	quota   int        // guarded by mu; what the server's receive maximum leaves
+	queue   []*sending // guarded by mu; not answered, oldest first
+	written int        // guarded by mu; how many of queue went out on this connection
+	inbox   []client.Message
+	unacked []place // guarded by mu; given to us on this connection, PUBACK not sent
+	got     uint64  // guarded by mu; place of the last message received
+	acked   uint64  // guarded by mu; place that the program acknowledged
+}
+
+var _ client.Mailbox = (*Mailbox)(nil)
+
+// sending is a message that is not answered yet.
+type sending struct {
+	client.Draft
+	packet uint16 // its identifier on this connection
+	done   chan struct{}
+	err    error // set before done is closed
+}
+
+// place ties a place in the mailbox to a packet identifier.
+type place struct {
+	seq uint64
+	id  uint16
+}
+
+// Dial connects and logs in, once. When it has returned a mailbox it is the
+// SDK that reconnects. A *client.Refused is the server's answer.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
-	o.Device = cmp.Or(o.Device, "mqtt")
-	if o.Token != "" {
-		o.Password = o.Token // with any user name
-		o.User = cmp.Or(o.User, "token")
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	mb := &mailbox{o: o, over: make(chan struct{}), news: make(chan struct{}, 1)}
+	if o.Device == "" {
+		o.Device = defaultDevice
+	}
+	mb := &Mailbox{
+		o: o, prefix: strings.ToLower(rand.Text()[:10]),
+		news: make(chan struct{}, 1), work: make(chan struct{}, 1), over: make(chan struct{}),
+	}
 	s, err := mb.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -49,208 +105,6 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	return mb, nil
 }
 
-// mailbox implements client.Mailbox.
-type mailbox struct {
-	o       client.Options
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	over    chan struct{} // closed when nothing more will come
-	news    chan struct{} // rung when got has grown
-
-	mu    sync.Mutex
-	live  *session  // nil while there is no connection; guarded by mu
-	sends []*send   // not answered, oldest first; guarded by mu
-	got   []arrived // received and not given to Receive; guarded by mu
-	given []arrived // given and not acknowledged; guarded by mu
-	acked uint64    // guarded by mu
-	why   error     // why it is over; guarded by mu
-}
-
-// send is a message on its way.
-type send struct {
-	p    packet.Publish
-	done chan struct{}
-	err  error // set before done is closed
-}
-
-// arrived is a message and the packet that brought it.
-type arrived struct {
-	m  client.Message
-	s  *session
-	id uint16
-}
-
-// Send implements client.Mailbox.
-func (mb *mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, error) {
-	w := &send{p: publish(&d), done: make(chan struct{})}
-	r := client.Receipt{ID: d.ID}
-	mb.mu.Lock()
-	if mb.why != nil {
-		defer mb.mu.Unlock()
-		return r, mb.why
-	}
-	mb.sends = append(mb.sends, w)
-	s := mb.live
-	mb.mu.Unlock()
-	if s != nil {
-		s.push()
-	}
-	select {
-	case <-w.done:
-		return r, w.err
-	case <-ctx.Done():
-		return r, ctx.Err() // it is still sent; the same id may be tried again
-	}
-}
-
-// Receive implements client.Mailbox.
-func (mb *mailbox) Receive(ctx context.Context) (client.Message, error) {
-	for {
-		mb.mu.Lock()
-		if len(mb.got) > 0 {
-			a := mb.got[0]
-			mb.got = mb.got[1:]
-			mb.given = append(mb.given, a)
-			if len(mb.got) > 0 {
-				ring(mb.news) // for another who waits
-			}
-			mb.mu.Unlock()
-			return a.m, nil
-		}
-		mb.mu.Unlock()
-		select {
-		case <-mb.news:
-		case <-mb.over:
-			return client.Message{}, mb.reason()
-		case <-ctx.Done():
-			return client.Message{}, ctx.Err()
-		}
-	}
-}
-
-// Ack implements client.Mailbox.
-func (mb *mailbox) Ack(_ context.Context, m client.Message) error {
-	mb.mu.Lock()
-	var ids []uint16
-	n := 0
-	for n < len(mb.given) && mb.given[n].m.Seq <= m.Seq {
-		if a := mb.given[n]; a.s == mb.live {
-			ids = append(ids, a.id)
-		}
-		n++
-	}
-	mb.given = mb.given[n:]
-	mb.acked = max(mb.acked, m.Seq)
-	s, err := mb.live, mb.why
-	mb.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if s != nil && len(ids) > 0 {
-		s.puback(ids)
-	}
-	return nil // without a connection the messages come again, and are then acknowledged at once
-}
-
-// Close implements client.Mailbox.
-func (mb *mailbox) Close() error {
-	mb.stop()
-	mb.running.Wait()
-	return nil
-}
-
-func (mb *mailbox) reason() error {
-	mb.mu.Lock()
-	defer mb.mu.Unlock()
-	return mb.why
-}
-
-// arrive takes a message in. What was acknowledged already, on a connection
-// that broke before the server heard of it, is acknowledged again.
-func (mb *mailbox) arrive(s *session, m client.Message, id uint16) {
-	mb.mu.Lock()
-	known := m.Seq != 0 && m.Seq <= mb.acked
-	if !known {
-		mb.got = append(mb.got, arrived{m, s, id})
-	}
-	mb.mu.Unlock()
-	if known {
-		s.puback([]uint16{id})
-		return
-	}
-	ring(mb.news)
-}
-
-// run serves connections, one after the other, until Close.
-func (mb *mailbox) run(ctx context.Context, s *session) {
-	for tries := 0; ; {
-		err := mb.serve(ctx, s)
-		var no *client.Refused
-		for s = nil; s == nil; {
-			if ctx.Err() != nil {
-				mb.end(client.ErrClosed)
-				return
-			}
-			if errors.As(err, &no) && final[no.Code] {
-				mb.end(no)
-				return
-			}
-			wait := client.Backoff(tries)
-			mb.o.Log.Info("mqtt: connection lost", "err", err, "again", wait)
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				continue
-			}
-			if s, err = mb.connect(ctx); err != nil {
-				tries++
-				continue
-			}
-			tries = 0
-		}
-	}
-}
-
-// final are the server's reasons after which coming back is of no use.
-var final = map[string]bool{
-	packet.BadUserNameOrPassword.String(): true,
-	packet.NotAuthorized.String():         true,
-	packet.SessionTakenOver.String():      true,
-	packet.Banned.String():                true,
-	packet.ClientIDNotValid.String():      true,
-}
-
-// serve runs one connection to its end.
-func (mb *mailbox) serve(ctx context.Context, s *session) error {
-	mb.mu.Lock()
-	mb.live = s
-	// What was received and not acknowledged comes again on this connection.
-	mb.got, mb.given = nil, nil
-	mb.mu.Unlock()
-	stop := context.AfterFunc(ctx, s.goodbye)
-	defer stop()
-	s.push()
-	err := s.run()
-	mb.mu.Lock()
-	mb.live = nil
-	mb.mu.Unlock()
-	return err
-}
-
-// end fails whatever waits.
-func (mb *mailbox) end(why error) {
-	mb.mu.Lock()
-	mb.why = why
-	sends := mb.sends
-	mb.sends = nil
-	mb.mu.Unlock()
-	for _, w := range sends {
-		w.err = why
-		close(w.done)
-	}
-	close(mb.over)
-}
-
 func ring(bell chan struct{}) {
 	select {
 	case bell <- struct{}{}:
@@ -258,15 +112,158 @@ func ring(bell chan struct{}) {
 	}
 }
 
-// refused is the server's reason as an error.
-func refused(c packet.Code, ps *packet.Properties) error {
-	text := ""
-	if ps != nil {
-		text = ps.Text(packet.ReasonString)
+func (mb *Mailbox) errLocked() error {
+	if mb.leaving {
+		return client.ErrClosed
 	}
-	return &client.Refused{Code: c.String(), Text: text}
+	return mb.why
 }
 
-func unexpected(first byte) error {
-	return fmt.Errorf("mqtt: the server sent an unexpected %v", packet.Type(first>>4))
+// Send implements client.Mailbox. MQTT has no word for the place of a message:
+// the receipt's Seq is zero.
+func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, error) {
+	topic := "im/to/" + d.To
+	if d.To == "" || !packet.ValidTopic([]byte(topic)) || !packet.ValidText([]byte(topic)) || len(topic) > 65535 {
+		return client.Receipt{}, &client.Refused{Code: packet.TopicNameInvalid.String(), Text: "no such address"}
+	}
+	s := &sending{Draft: d, done: make(chan struct{})}
+	mb.mu.Lock()
+	if err := mb.errLocked(); err != nil {
+		mb.mu.Unlock()
+		return client.Receipt{}, err
+	}
+	if s.ID == "" {
+		mb.last++
+		s.ID = fmt.Sprint(mb.prefix, ".", mb.last)
+	}
+	mb.queue = append(mb.queue, s)
+	mb.mu.Unlock()
+	ring(mb.work)
+	select {
+	case <-s.done:
+		return client.Receipt{ID: s.ID}, s.err
+	case <-mb.over:
+		mb.mu.Lock()
+		defer mb.mu.Unlock()
+		select {
+		case <-s.done:
+			return client.Receipt{ID: s.ID}, s.err
+		default:
+			return client.Receipt{}, mb.errLocked()
+		}
+	case <-ctx.Done():
+		mb.withdraw(s)
+		return client.Receipt{}, ctx.Err()
+	}
+}
+
+// withdraw takes s back if it has not been written. If it has, the server may
+// store it.
+func (mb *Mailbox) withdraw(s *sending) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	for i := mb.written; i < len(mb.queue); i++ {
+		if mb.queue[i] == s {
+			mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// Receive implements client.Mailbox.
+func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) {
+	for {
+		mb.mu.Lock()
+		if len(mb.inbox) > 0 && !mb.leaving {
+			m := mb.inbox[0]
+			if mb.inbox = mb.inbox[1:]; len(mb.inbox) > 0 {
+				ring(mb.news)
+			}
+			mb.mu.Unlock()
+			return m, nil
+		}
+		err := mb.errLocked()
+		mb.mu.Unlock()
+		if err != nil {
+			return client.Message{}, err
+		}
+		select {
+		case <-mb.news:
+		case <-mb.over:
+		case <-ctx.Done():
+			return client.Message{}, ctx.Err()
+		}
+	}
+}
+
+// Ack implements client.Mailbox. It does not wait for the network: after a
+// break the server is told again how far the program is.
+func (mb *Mailbox) Ack(_ context.Context, m client.Message) error {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if err := mb.errLocked(); err != nil {
+		return err
+	}
+	if m.Seq > mb.got {
+		return fmt.Errorf("mqtt: acknowledgement of %d, received up to %d", m.Seq, mb.got)
+	}
+	if m.Seq > mb.acked {
+		mb.acked = m.Seq
+		ring(mb.work)
+	}
+	return nil
+}
+
+// Close implements client.Mailbox. The last acknowledgement goes out first;
+// what is not answered ends with ErrClosed.
+func (mb *Mailbox) Close() error {
+	mb.mu.Lock()
+	again := mb.leaving
+	mb.leaving = true
+	mb.mu.Unlock()
+	if !again {
+		mb.stop()
+	}
+	mb.running.Wait()
+	return nil
+}
+
+// run keeps a connection until the program or the server ends it.
+func (mb *Mailbox) run(ctx context.Context, s *session) {
+	err := mb.serve(ctx, s)
+	for tries := 0; ; {
+		var no *client.Refused
+		if ctx.Err() != nil {
+			mb.fail(client.ErrClosed)
+			return
+		}
+		if errors.As(err, &no) {
+			mb.fail(err)
+			return
+		}
+		// "Full jitter": between nothing and a bound that doubles.
+		wait := time.Duration(mathrand.Int64N(int64(min(minWait<<min(tries, 10), maxWait))))
+		mb.o.Log.Info("mqtt: connection lost", "err", err, "again", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			continue
+		}
+		if s, err = mb.connect(ctx); err != nil {
+			tries++
+			continue
+		}
+		tries = 0
+		mb.o.Log.Info("mqtt: connected again")
+		err = mb.serve(ctx, s)
+	}
+}
+
+// fail ends everything that waits.
+func (mb *Mailbox) fail(err error) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	mb.why = err
+	mb.queue = nil
+	close(mb.over)
 }

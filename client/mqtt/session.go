@@ -1,15 +1,20 @@
 package mqtt
 
 import (
+	"bufio"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
@@ -17,38 +22,48 @@ import (
 
 // session is one connection.
 type session struct {
-	mb   *mailbox
-	nc   net.Conn
-	in   []byte        // read and not yet decoded; the reader's
-	idle time.Duration // the keep alive in force
-	room uint16        // the server's receive maximum
-
-	mu       sync.Mutex       // held while writing, by this client's own goroutines only
-	waiting  map[uint16]*send // published and not answered; guarded by mu
-	sent     map[*send]bool   // guarded by mu
-	id       uint16           // the last packet identifier used; guarded by mu
-	leaving  bool             // guarded by mu
-	lastRead time.Time        // guarded by mu
-	failed   error            // of a write; guarded by mu
+	nc     net.Conn
+	r      *bufio.Reader
+	alive  time.Duration // how often to speak
+	max    int           // the greatest packet that the server takes; zero is any
+	window int           // the server's receive maximum
+	pongs  chan struct{}
 }
 
-// connect dials, logs in and subscribes.
-func (mb *mailbox) connect(ctx context.Context) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	var nc net.Conn
-	var err error
-	if mb.o.TLS != nil {
-		nc, err = (&tls.Dialer{Config: mb.o.TLS}).DialContext(ctx, "tcp", mb.o.Addr)
-	} else {
-		nc, err = (&net.Dialer{}).DialContext(ctx, "tcp", mb.o.Addr)
+// dial makes the connection that o.Addr names: host:port, or ws:// and wss://.
+func dial(ctx context.Context, o client.Options) (net.Conn, error) {
+	if strings.HasPrefix(o.Addr, "ws://") || strings.HasPrefix(o.Addr, "wss://") {
+		hc := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, DisableKeepAlives: true}}
+		u, err := url.Parse(o.Addr)
+		if err != nil {
+			return nil, err
+		}
+		ws, _, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: hc, Subprotocols: []string{"mqtt"}})
+		if err != nil {
+			return nil, err
+		}
+		ws.SetReadLimit(-1)
+		// The connection ends by Close; ctx is for the dialling.
+		return websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), nil
 	}
+	var d net.Dialer
+	if o.TLS == nil {
+		return d.DialContext(ctx, "tcp", o.Addr)
+	}
+	td := tls.Dialer{NetDialer: &d, Config: o.TLS}
+	return td.DialContext(ctx, "tcp", o.Addr)
+}
+
+// connect connects, logs in and subscribes.
+func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	nc, err := dial(ctx, mb.o)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
-	s := &session{mb: mb, nc: nc, waiting: map[uint16]*send{}, sent: map[*send]bool{}}
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	err = s.login()
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Now()) })
+	s, err := mb.login(nc)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -56,114 +71,116 @@ func (mb *mailbox) connect(ctx context.Context) (*session, error) {
 		nc.Close()
 		return nil, err
 	}
+	nc.SetDeadline(time.Time{})
 	return s, nil
 }
 
-func (s *session) login() error {
-	o := &s.mb.o
-	c := packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: uint16(keepAlive / time.Second), ClientID: o.Device,
-		User: o.User, HasUser: o.User != "", Password: []byte(o.Password), HasPassword: o.Password != ""}
-	c.Properties.SetNum(packet.ReceiveMaximum, window)
-	c.Properties.SetNum(packet.MaximumPacketSize, maxPacket)
-	if _, err := s.nc.Write(c.Append(nil)); err != nil {
-		return fmt.Errorf("mqtt: %w", err)
+func (mb *Mailbox) login(nc net.Conn) (*session, error) {
+	o := mb.o
+	// The cursor is the device's and needs no session: a clean start.
+	c := packet.Connect{Version: packet.V5, CleanStart: true, ClientID: o.Device, KeepAlive: uint16(keepAlive / time.Second)}
+	c.Properties.SetNum(packet.ReceiveMaximum, Window)
+	if o.User != "" {
+		c.User, c.HasUser = o.User, true
 	}
-	first, body, err := s.next()
+	if pw := o.Password + o.Token; pw != "" {
+		c.Password, c.HasPassword = []byte(pw), true
+	}
+	if _, err := nc.Write(c.Append(nil)); err != nil {
+		return nil, fmt.Errorf("mqtt: %w", err)
+	}
+	s := &session{nc: nc, r: bufio.NewReader(nc), alive: keepAlive, pongs: make(chan struct{}, 1)}
+	first, body, err := readPacket(s.r)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("mqtt: connect: %w", err)
 	}
-	var ack packet.Connack
+	var a packet.Connack
 	if packet.Type(first>>4) != packet.CONNACK {
-		return unexpected(first)
+		return nil, fmt.Errorf("mqtt: %s instead of CONNACK", packet.Type(first>>4))
 	}
-	if err := ack.Decode(packet.V5, first, body); err != nil {
-		return err
+	if err := a.Decode(packet.V5, first, body); err != nil {
+		return nil, err
 	}
-	if ack.Code.Failed() {
-		return refused(ack.Code, &ack.Properties)
+	if a.Code.Failed() {
+		return nil, refusal(a.Code, a.Properties.Text(packet.ReasonString))
 	}
-	s.idle = time.Duration(ack.Properties.Num(packet.ServerKeepAlive, uint32(keepAlive/time.Second))) * time.Second
-	s.room = uint16(ack.Properties.Num(packet.ReceiveMaximum, 65535))
+	if k := a.Properties.Num(packet.ServerKeepAlive, 0); k > 0 {
+		s.alive = time.Duration(k) * time.Second
+	}
+	s.max = int(a.Properties.Num(packet.MaximumPacketSize, 0))
+	s.window = int(a.Properties.Num(packet.ReceiveMaximum, 65535))
 	sub := packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "im/inbox/#", Options: 1}, {Topic: "im/sent/#", Options: 1}}}
-	if _, err := s.nc.Write(sub.Append(nil, packet.V5)); err != nil {
-		return fmt.Errorf("mqtt: %w", err)
+	if _, err := nc.Write(sub.Append(nil, packet.V5)); err != nil {
+		return nil, fmt.Errorf("mqtt: %w", err)
 	}
-	// "The Server is permitted to start sending PUBLISH packets matching the
-	// Subscription before the Server sends the SUBACK" MQTT 5.0 section 3.8.4:
-	// the SUBACK is therefore read by run. Packet identifier 1 stays its own.
-	s.id = 1
-	s.lastRead = time.Now()
-	return nil
+	return s, nil
 }
 
-// next reads one packet.
-func (s *session) next() (first byte, body []byte, err error) {
+// refusal is the server's no, unless it may be another answer later.
+func refusal(code packet.Code, text string) error {
+	switch code {
+	case packet.ServerBusy, packet.ServerUnavailable, packet.ServerShuttingDown, packet.KeepAliveTimeout,
+		packet.ConnectionRateExceeded, packet.UnspecifiedError, packet.QuotaExceeded, packet.MessageRateTooHigh:
+		return fmt.Errorf("mqtt: %s %s", code, text)
+	}
+	return &client.Refused{Code: code.String(), Text: text}
+}
+
+// readPacket reads one packet; its body belongs to the caller.
+func readPacket(r *bufio.Reader) (first byte, body []byte, err error) {
+	head := make([]byte, 0, 5)
 	for {
-		first, body, n, err := packet.Split(s.in, maxPacket)
+		b, err := r.ReadByte()
 		if err != nil {
 			return 0, nil, err
 		}
-		if n > 0 {
-			s.in = s.in[n:]
-			return first, body, nil
+		head = append(head, b)
+		// A packet of that length and nothing in it tells how long it is.
+		if len(head) >= 2 && b < 0x80 {
+			break
 		}
-		if cap(s.in)-len(s.in) < 4096 {
-			b := make([]byte, len(s.in), max(64<<10, 2*len(s.in)))
-			copy(b, s.in)
-			s.in = b
+		if len(head) == 5 {
+			return 0, nil, errors.New("mqtt: malformed remaining length")
 		}
-		k, err := s.nc.Read(s.in[len(s.in):cap(s.in)])
-		s.in = s.in[:len(s.in)+k]
-		if k == 0 && err != nil {
-			return 0, nil, fmt.Errorf("mqtt: %w", err)
-		}
-		s.mu.Lock()
-		s.lastRead = time.Now()
-		s.mu.Unlock()
 	}
+	n := 0
+	for i, b := range head[1:] {
+		n |= int(b&0x7f) << (7 * i)
+	}
+	body = make([]byte, 0, min(n, 64<<10)) // not more than what is there
+	for len(body) < n {
+		chunk := min(n-len(body), max(64<<10, len(body)))
+		at := len(body)
+		body = append(body, make([]byte, chunk)...)
+		if _, err := io.ReadFull(r, body[at:]); err != nil {
+			return 0, nil, err
+		}
+	}
+	return head[0], body, nil
 }
 
-// run reads until the connection ends, closes it and leaves nothing running.
-func (s *session) run() error {
-	done := make(chan struct{})
-	var beat sync.WaitGroup
-	beat.Go(func() { s.beat(done) }) // ends with done
-	err := s.read()
-	close(done)
+// serve runs a connection to its end.
+func (mb *Mailbox) serve(ctx context.Context, s *session) error {
+	mb.mu.Lock()
+	mb.written, mb.unacked, mb.quota = 0, nil, s.window
+	mb.mu.Unlock()
+	ring(mb.work)
+	read := make(chan error, 1)
+	go func() { read <- mb.read(s) }() // ends when nc is closed, below
+	err := mb.write(ctx, s, read)
 	s.nc.Close()
-	beat.Wait()
+	if err == nil {
+		err = <-read
+	}
 	return err
 }
 
-// beat sends a PINGREQ at each keep alive and closes the connection when the
-// server has been silent for longer than it may.
-func (s *session) beat(done <-chan struct{}) {
-	if s.idle == 0 {
-		return
-	}
-	tick := time.NewTicker(s.idle)
-	defer tick.Stop()
+// read takes packets until the connection ends.
+func (mb *Mailbox) read(s *session) error {
 	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-		s.mu.Lock()
-		silent := time.Since(s.lastRead)
-		s.writeLocked(packet.AppendEmpty(nil, packet.PINGREQ))
-		s.mu.Unlock()
-		if silent > s.idle+answerTime {
-			s.nc.Close()
-		}
-	}
-}
-
-func (s *session) read() error {
-	for {
-		first, body, err := s.next()
+		first, body, err := readPacket(s.r)
 		if err != nil {
-			return err
+			return fmt.Errorf("mqtt: %w", err)
 		}
 		switch t := packet.Type(first >> 4); t {
 		case packet.PUBLISH:
@@ -171,13 +188,15 @@ func (s *session) read() error {
 			if err := p.Decode(packet.V5, first, body); err != nil {
 				return err
 			}
-			s.mb.arrive(s, message(&p), p.ID)
+			mb.receive(&p)
 		case packet.PUBACK:
 			var a packet.Ack
 			if err := a.Decode(packet.V5, first, body); err != nil {
 				return err
 			}
-			s.answered(&a)
+			mb.answered(&a)
+		case packet.PINGRESP:
+			ring(s.pongs)
 		case packet.SUBACK:
 			var a packet.Suback
 			if err := a.Decode(packet.V5, first, body); err != nil {
@@ -185,7 +204,7 @@ func (s *session) read() error {
 			}
 			for _, c := range a.Codes {
 				if c.Failed() {
-					return refused(c, &a.Properties)
+					return refusal(c, "the mailbox cannot be subscribed to")
 				}
 			}
 		case packet.DISCONNECT:
@@ -193,153 +212,171 @@ func (s *session) read() error {
 			if err := d.Decode(packet.V5, first, body); err != nil {
 				return err
 			}
-			return refused(d.Code, &d.Properties)
-		case packet.PINGRESP:
+			return refusal(d.Code, d.Properties.Text(packet.ReasonString))
 		default:
-			return unexpected(first)
+			return fmt.Errorf("mqtt: unexpected %s", t)
 		}
 	}
 }
 
-// push publishes what waits and was not published on this connection.
-func (s *session) push() {
-	s.mb.mu.Lock()
-	sends := append([]*send(nil), s.mb.sends...)
-	s.mb.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var b []byte
-	for _, w := range sends {
-		if s.sent[w] {
+// receive takes a message.
+func (mb *Mailbox) receive(p *packet.Publish) {
+	m := client.Message{Body: p.Payload}
+	if ps := p.Properties; ps != nil {
+		get := func(name string) string { v, _ := ps.Get(name); return v }
+		m.Seq, _ = strconv.ParseUint(get("seq"), 10, 64)
+		m.Prev, _ = strconv.ParseUint(get("prev"), 10, 64)
+		m.ID, m.From, m.To, m.Device = get("id"), get("from"), get("to"), get("device")
+		m.Time, _ = time.Parse(time.RFC3339Nano, get("time"))
+		m.Type = ps.Text(packet.ContentType)
+	}
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if p.QoS > 0 {
+		mb.unacked = append(mb.unacked, place{m.Seq, p.ID})
+	}
+	if m.Seq <= mb.got {
+		ring(mb.work) // it was given to the program before; perhaps acknowledged
+		return
+	}
+	mb.got = m.Seq
+	mb.inbox = append(mb.inbox, m)
+	ring(mb.news)
+}
+
+// answered is PUBACK for a message that was sent.
+func (mb *Mailbox) answered(a *packet.Ack) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	for i, s := range mb.queue[:mb.written] {
+		if s.packet != a.ID {
 			continue
 		}
-		// "The Client MUST NOT send more than Receive Maximum QoS 1 and QoS 2
-		// PUBLISH packets for which it has not received PUBACK" [MQTT-3.3.4-7]
-		if len(s.waiting) >= int(s.room) {
-			break
-		}
-		for {
-			if s.id++; s.id > 1 && s.waiting[s.id] == nil {
-				break
+		mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
+		mb.written--
+		mb.quota++
+		if a.Code.Failed() {
+			text := ""
+			if a.Properties != nil {
+				text = a.Properties.Text(packet.ReasonString)
 			}
+			s.err = &client.Refused{Code: a.Code.String(), Text: text}
 		}
-		w.p.ID = s.id
-		s.waiting[s.id], s.sent[w] = w, true
-		b = w.p.Append(b, packet.V5)
-	}
-	s.writeLocked(b)
-}
-
-// answered takes a PUBACK.
-func (s *session) answered(a *packet.Ack) {
-	s.mu.Lock()
-	w := s.waiting[a.ID]
-	delete(s.waiting, a.ID)
-	delete(s.sent, w)
-	s.mu.Unlock()
-	if w == nil {
+		close(s.done)
+		ring(mb.work)
 		return
 	}
-	if a.Code.Failed() {
-		w.err = refused(a.Code, a.Properties)
+}
+
+// write writes what there is until the connection ends. Nil says that the
+// reader knows why.
+func (mb *Mailbox) write(ctx context.Context, s *session, read chan error) error {
+	ping := time.NewTimer(s.alive)
+	defer ping.Stop()
+	pong := time.NewTimer(0)
+	<-pong.C
+	defer pong.Stop()
+	waiting := false
+	var buf []byte
+	for {
+		buf = mb.collect(buf[:0], s)
+		if len(buf) > 0 {
+			s.nc.SetWriteDeadline(time.Now().Add(connectTime))
+			if _, err := s.nc.Write(buf); err != nil {
+				return fmt.Errorf("mqtt: %w", err)
+			}
+			ping.Reset(s.alive)
+			continue
+		}
+		select {
+		case <-mb.work:
+		case err := <-read:
+			return err
+		case <-ping.C:
+			s.nc.SetWriteDeadline(time.Now().Add(answerTime))
+			if _, err := s.nc.Write(packet.AppendEmpty(nil, packet.PINGREQ)); err != nil {
+				return fmt.Errorf("mqtt: %w", err)
+			}
+			ping.Reset(s.alive)
+			if !waiting {
+				waiting = true
+				pong.Reset(answerTime)
+			}
+		case <-s.pongs:
+			waiting = false
+			pong.Stop()
+		case <-pong.C:
+			return errors.New("mqtt: no answer to PINGREQ")
+		case <-ctx.Done():
+			s.nc.SetWriteDeadline(time.Now().Add(goodbyeTime))
+			buf = mb.collect(buf[:0], s)
+			buf = (&packet.Disconnect{}).Append(buf, packet.V5)
+			s.nc.Write(buf)
+			// The server closes when it has read all of that. Without waiting
+			// the next connection of this device might be there before.
+			s.nc.SetReadDeadline(time.Now().Add(goodbyeTime))
+			<-read
+			return client.ErrClosed
+		}
 	}
-	mb := s.mb
+}
+
+const chunk = 64 << 10 // written at once, or one message
+
+// collect appends what is to be written: acknowledgements, then messages.
+func (mb *Mailbox) collect(b []byte, s *session) []byte {
 	mb.mu.Lock()
-	for i, o := range mb.sends {
-		if o == w {
-			mb.sends = append(mb.sends[:i:i], mb.sends[i+1:]...)
-			break
+	defer mb.mu.Unlock()
+	n := 0
+	for n < len(mb.unacked) && mb.unacked[n].seq <= mb.acked {
+		b = packet.AppendAck(b, packet.V5, packet.PUBACK, mb.unacked[n].id, packet.Success, "")
+		n++
+	}
+	mb.unacked = mb.unacked[n:]
+	for mb.written < len(mb.queue) && mb.quota > 0 && len(b) < chunk && !mb.leaving {
+		d := mb.queue[mb.written]
+		mb.nextID = max(1, mb.nextID+1)
+		for mb.busyLocked(mb.nextID) {
+			mb.nextID = max(1, mb.nextID+1)
+		}
+		d.packet = mb.nextID
+		at := len(b)
+		b = d.append(b)
+		if s.max > 0 && len(b)-at > s.max {
+			b = b[:at]
+			d.err = &client.Refused{Code: packet.PacketTooLarge.String(), Text: "message too large"}
+			close(d.done)
+			mb.queue = append(mb.queue[:mb.written:mb.written], mb.queue[mb.written+1:]...)
+			continue
+		}
+		mb.written++
+		mb.quota--
+	}
+	return b
+}
+
+func (mb *Mailbox) busyLocked(id uint16) bool {
+	for _, s := range mb.queue[:mb.written] {
+		if s.packet == id {
+			return true
 		}
 	}
-	more := len(mb.sends) > 0
-	mb.mu.Unlock()
-	close(w.done)
-	if more {
-		s.push()
-	}
+	return false
 }
 
-func (s *session) puback(ids []uint16) {
-	var b []byte
-	for _, id := range ids {
-		b = packet.AppendAck(b, packet.V5, packet.PUBACK, id, packet.Success, "")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writeLocked(b)
-}
-
-// writeLocked writes b; the reader notices when that fails.
-func (s *session) writeLocked(b []byte) {
-	if len(b) == 0 || s.failed != nil || s.leaving {
-		return
-	}
-	s.nc.SetWriteDeadline(time.Now().Add(answerTime))
-	if _, s.failed = s.nc.Write(b); s.failed != nil {
-		s.nc.Close()
-	}
-}
-
-// goodbye says DISCONNECT. The server hangs up when it has taken all that was
-// written before; who comes back as this device after Close finds it so.
-func (s *session) goodbye() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := packet.Disconnect{}
-	s.writeLocked(d.Append(nil, packet.V5))
-	s.leaving = true
-	s.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
-}
-
-// publish makes the packet of a draft, and its id if it has none.
-func publish(d *client.Draft) packet.Publish {
-	if d.ID == "" {
-		d.ID = rand.Text()
-	}
-	ps := new(packet.Properties)
+// append appends the PUBLISH of d.
+func (d *sending) append(b []byte) []byte {
+	var ps packet.Properties
 	if d.Type != "" {
 		ps.SetText(packet.ContentType, d.Type)
 	}
 	if d.Expires > 0 {
-		ps.SetNum(packet.MessageExpiry, uint32((d.Expires+time.Second-1)/time.Second))
+		ps.SetNum(packet.MessageExpiry, uint32(min(int64((d.Expires+time.Second-1)/time.Second), 1<<32-1)))
 	}
 	ps.User = append(ps.User, packet.Pair{Name: "id", Value: d.ID})
 	if d.Urgency != "" {
 		ps.User = append(ps.User, packet.Pair{Name: "urgency", Value: d.Urgency})
 	}
-	return packet.Publish{Topic: []byte("im/to/" + d.To), Payload: d.Body, QoS: 1, Properties: ps}
-}
-
-// message reads a PUBLISH of im/inbox/… or im/sent/….
-func message(p *packet.Publish) client.Message {
-	m := client.Message{Body: append([]byte(nil), p.Payload...)}
-	topic := string(p.Topic)
-	if from, ok := strings.CutPrefix(topic, "im/inbox/"); ok {
-		m.From = from
-	} else if to, ok := strings.CutPrefix(topic, "im/sent/"); ok {
-		m.To = to
-	}
-	if p.Properties == nil {
-		return m
-	}
-	m.Type = p.Properties.Text(packet.ContentType)
-	for _, u := range p.Properties.User {
-		switch u.Name {
-		case "id":
-			m.ID = u.Value
-		case "from":
-			m.From = u.Value
-		case "to":
-			m.To = u.Value
-		case "device":
-			m.Device = u.Value
-		case "seq":
-			m.Seq, _ = strconv.ParseUint(u.Value, 10, 64) // zero: not told
-		case "prev":
-			m.Prev, _ = strconv.ParseUint(u.Value, 10, 64)
-		case "time":
-			m.Time, _ = time.Parse(time.RFC3339, u.Value)
-		}
-	}
-	return m
+	p := packet.Publish{Topic: []byte("im/to/" + d.To), ID: d.packet, QoS: 1, Properties: &ps, Payload: d.Body}
+	return p.Append(b, packet.V5)
 }

@@ -33,6 +33,7 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Manage accounts, whether the server runs or not."`
 	Send    sendCmd    `cmd:"" help:"Send a message."`
 	Tail    tailCmd    `cmd:"" help:"Print what arrives, one JSON object a line, and acknowledge it."`
+	Bench   benchCmd   `cmd:"" help:"Load a server and say what it did."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

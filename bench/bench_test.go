@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
+)
+
+// serve runs the link and mqtt doors with accounts bench0 to bench5 and
+// returns their addresses.
+func serve(t *testing.T) (linkAddr, mqttAddr string) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	store := mem.New(mem.Options{})
+	mail := mailbox.New(store, mailbox.Limits{})
+	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		if err := a.Add(ctx, fmt.Sprint("bench", i), "pw", auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a,
+		Keepalive: keepalive.Fixed(0), Engine: conn.New(conn.Config{Log: log}), Log: log}
+	var wg sync.WaitGroup
+	listen := func(s transport.Server) string {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := s.Serve(ctx, ln); err != nil {
+				t.Error(err)
+			}
+		})
+		return ln.Addr().String()
+	}
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+		core.Engine.Close()
+		a.Close()
+		store.Close()
+	})
+	return listen(link.New(core, link.Config{})), listen(mqtt.New(core, mqtt.Config{}))
+}
+
+func TestScenarios(t *testing.T) {
+	linkAddr, mqttAddr := serve(t)
+	for _, c := range []struct {
+		p Protocol
+		o Options
+	}{
+		{MQTT{}, Options{Scenario: "pairs"}},
+		{MQTT{}, Options{Scenario: "pairs", QoS: 1}},
+		{MQTT{}, Options{Scenario: "pairs", QoS: 2}},
+		{MQTT{}, Options{Scenario: "fan", Subscribers: 20}},
+		{MQTT{}, Options{Scenario: "rate", Rate: 2000}},
+		{MQTT{}, Options{Scenario: "queue", QoS: 1}},
+		{Link{}, Options{Scenario: "pairs"}},
+		{Link{}, Options{Scenario: "fan", Subscribers: 5}},
+		{Link{}, Options{Scenario: "queue"}},
+	} {
+		o := c.o
+		o.Target, o.User, o.Password, o.Accounts, o.N, o.Pairs = mqttAddr, "bench%d", "pw", 6, 500, 3
+		if c.p.Name() == "link" {
+			o.Target = linkAddr
+		}
+		t.Run(fmt.Sprint(c.p.Name(), o.Scenario, o.QoS), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			o.PID = Process(os.Getpid())
+			r, err := Run(ctx, c.p, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Messages < 500 || r.PerSecond <= 0 || r.Resident <= 0 {
+				t.Errorf("%+v", r)
+			}
+			if o.Scenario == "rate" && (r.P50 <= 0 || r.P999 < r.P50) {
+				t.Errorf("delays %v, %v, %v", r.P50, r.P99, r.P999)
+			}
+		})
+	}
+}
+
+func TestRefusesWhatItCannotMeasure(t *testing.T) {
+	for want, o := range map[string]Options{
+		"no scenario":          {Scenario: "dance"},
+		"needs the server's":   {Scenario: "idle"},
+		"connection 0: dial":   {Target: "127.0.0.1:1"},
+		"processor time of th": {Target: "", Scenario: "pairs", PID: 1 << 30, Pairs: 1},
+	} {
+		if o.PID != 0 {
+			_, o.Target = serve(t)
+			o.User, o.Password = "bench0", "pw"
+		}
+		if _, err := Run(t.Context(), MQTT{}, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteTable(&b, []Result{{Target: "x", Scenario: "rate", PerSecond: 12345.6, CPU: 1500 * time.Nanosecond, P50: time.Millisecond}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"12346", "1.50 µs", "1.00 ms", "–"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}

@@ -450,9 +450,14 @@ func (x *client) ended(why router.Reason) {
 
 // Goodbye is called when the server drains.
 func (x *client) Goodbye() {
-	if x.c != nil {
-		x.fail(stream.SystemShutdown, "")
+	if x.c == nil {
+		return
 	}
+	if x.sm != nil {
+		x.settle()
+		x.sm.keep = false // there will be nobody to resume with
+	}
+	x.fail(stream.SystemShutdown, "")
 }
 
 // Alarm is called when there was nothing for some time.

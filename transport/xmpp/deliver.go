@@ -70,9 +70,9 @@ func (x *client) deliver() {
 
 // entry writes one entry of the box.
 func (x *client) entry(e *mailbox.Entry) {
-	own := e.From == x.bare && bareOf(e.To) != x.bare
+	own := e.From == x.bare && address.Bare(e.To) != x.bare
 	if own && !x.carbons {
-		x.pass0(e.Seq)
+		x.skip(e.Seq)
 		return
 	}
 	b := append(x.start(), "<message"...)
@@ -91,8 +91,8 @@ func (x *client) entry(e *mailbox.Entry) {
 	x.finish(b, uint64(e.Seq))
 }
 
-// pass0 notes that an entry was not written.
-func (x *client) pass0(seq mailbox.Seq) {
+// skip notes that an entry was not written.
+func (x *client) skip(seq mailbox.Seq) {
 	if x.sm == nil {
 		return // goes with what was written
 	}
@@ -100,11 +100,6 @@ func (x *client) pass0(seq mailbox.Seq) {
 	if s := x.sm.ack(x.sm.acked + x.sm.skew); s != 0 {
 		x.sess.Ack(s)
 	}
-}
-
-func bareOf(a string) string {
-	bare, _, _ := strings.Cut(a, "/")
-	return bare
 }
 
 func (x *client) appendType(b []byte, e *mailbox.Entry) []byte {

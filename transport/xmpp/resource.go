@@ -112,10 +112,14 @@ func (r *resource) passError(name, from, id string, f fault) {
 // has the stream any more.
 func (r *resource) leave() {
 	r.mu.Lock()
-	r.gone = true
+	taker := r.taker
+	r.gone, r.taker = true, nil
 	r.queue, r.queued = nil, 0
 	r.mu.Unlock()
 	r.s.lost.remove(r.previd)
+	if taker != nil {
+		taker.later(func(y *client) { y.proceed(atBind); y.notResumed() })
+	}
 	if r.jid != "" {
 		r.s.part(r)
 		if o := r.s.stream(r.bare, r.who.Device); o == nil || !o.isAvailable() {

@@ -17,8 +17,9 @@ import (
 // presence and results, is kept by sm as long as it is unacknowledged, and
 // what comes meanwhile waits in the resource's queue.
 type lost struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // taken before a resource's mu and a client's work
 	held map[string]*held
+	over bool // the server stops: nothing is held any more
 }
 
 // held is one stream. Once dead no connection has it.
@@ -51,7 +52,7 @@ func (l *lost) hold(r *resource) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.held[r.previd]
-	if h == nil {
+	if h == nil || l.over {
 		return false
 	}
 	if y := r.claimant(); y != nil { // asked for it while it was being lost
@@ -79,7 +80,11 @@ func (l *lost) drop(bare, device string) {
 	l.giveUp(func(_ string, r *resource) bool { return r.bare == bare && r.who.Device == device })
 }
 
-func (l *lost) forgetAll() {
+// forgetAll gives up all; with over, also those to come.
+func (l *lost) forgetAll(over bool) {
+	l.mu.Lock()
+	l.over = over
+	l.mu.Unlock()
 	l.giveUp(func(string, *resource) bool { return true })
 }
 

@@ -12,13 +12,16 @@ import (
 type workers struct {
 	once sync.Once
 	seed maphash.Seed
-	all  sync.WaitGroup
 	line [8]line
+
+	mu      sync.Mutex
+	running int           // guarded by mu; lines that have a goroutine
+	idle    chan struct{} // guarded by mu; closed when running becomes 0, nil if nobody waits
 }
 
 // line is the queue of one worker.
 type line struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // taken before workers.mu
 	todo    []func()
 	running bool
 }
@@ -47,14 +50,14 @@ func (w *workers) do(key string, f func()) bool {
 	l.todo = append(l.todo, f)
 	if !l.running {
 		l.running = true
-		w.all.Add(1)
-		go l.run(&w.all) // ends when the line is empty
+		w.count(1)
+		go w.run(l) // ends when the line is empty
 	}
 	return true
 }
 
-func (l *line) run(all *sync.WaitGroup) {
-	defer all.Done()
+func (w *workers) run(l *line) {
+	defer w.count(-1)
 	for {
 		l.mu.Lock()
 		if len(l.todo) == 0 {
@@ -69,4 +72,27 @@ func (l *line) run(all *sync.WaitGroup) {
 	}
 }
 
-func (w *workers) wait() { w.all.Wait() }
+// count is called with a line's lock held or with none.
+func (w *workers) count(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running += n; w.running == 0 && w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+}
+
+// wait returns when there is nothing to do.
+func (w *workers) wait() {
+	w.mu.Lock()
+	if w.running == 0 {
+		w.mu.Unlock()
+		return
+	}
+	if w.idle == nil {
+		w.idle = make(chan struct{})
+	}
+	idle := w.idle
+	w.mu.Unlock()
+	<-idle
+}

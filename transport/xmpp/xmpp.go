@@ -129,7 +129,7 @@ func New(core *transport.Core, cfg Config) *Server {
 // Serve accepts connections that begin in the clear and may go on with
 // STARTTLS. See [transport.Server].
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	defer s.finish()
+	defer func() { s.finish(ctx) }()
 	return s.core.Engine.Serve(ctx, ln, s.options())
 }
 
@@ -138,7 +138,7 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener) error {
 	if s.cfg.TLS == nil {
 		return fmt.Errorf("xmpp: direct TLS needs a certificate")
 	}
-	defer s.finish()
+	defer func() { s.finish(ctx) }()
 	o := s.options()
 	o.TLS = s.cfg.TLS.Clone()
 	// "the ALPN protocol … 'xmpp-client'": XEP-0368 #alpn
@@ -156,7 +156,7 @@ func (s *Server) WebSocket(ctx context.Context) http.Handler {
 	o.Text = true
 	o.Subprotocols = []string{"xmpp"}
 	o.Origins = s.cfg.Origins
-	context.AfterFunc(ctx, s.finish)
+	context.AfterFunc(ctx, func() { s.finish(ctx) })
 	return s.core.Engine.WebSocket(ctx, o)
 }
 
@@ -171,8 +171,8 @@ func (s *Server) options() conn.Options {
 }
 
 // finish waits for what connections left to be done.
-func (s *Server) finish() {
-	s.lost.forgetAll()
+func (s *Server) finish(ctx context.Context) {
+	s.lost.forgetAll(ctx.Err() != nil)
 	s.work.wait()
 }
 

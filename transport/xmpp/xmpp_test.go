@@ -61,7 +61,7 @@ func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
 	h.close = func() {
 		h.stop()
 		engine.Close()
-		h.server.finish()
+		h.server.finish(h.ctx)
 		a.Close()
 		stop()
 		mail.Close()

@@ -53,6 +53,7 @@ var ways = []way{
 	{name: "xmpp.js TLS", door: "xmpp", missing: noNode("@xmpp/client"), send: jsSend("xmpp", "xmpps://", "xmpps", ""), receive: jsReceive("xmpp", "xmpps://", "xmpps", "")},
 	{name: "posthouse link", door: "link", binary: true, send: ownSend("link"), receive: ownReceive("link")},
 	{name: "posthouse poll", door: "poll", binary: true, send: ownSend("poll"), receive: ownReceive("poll")},
+	{name: "posthouse mqtt", door: "mqtt", binary: true, send: ownSend("mqtt"), receive: ownReceive("mqtt")},
 	{name: "posthouse xmpp", door: "xmpp", send: ownSend("xmpp"), receive: ownReceive("xmpp")},
 }
 

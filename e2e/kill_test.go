@@ -15,6 +15,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/client/mqtt"
 	"github.com/posthouse-im/posthouse/client/poll"
 	"github.com/posthouse-im/posthouse/client/xmpp"
 )
@@ -23,7 +24,7 @@ var dialers = []struct {
 	via  string
 	dial func(context.Context, client.Options) (client.Mailbox, error)
 }{
-	{"poll", poll.Dial}, {"link", link.Dial}, {"xmpp", xmpp.Dial},
+	{"poll", poll.Dial}, {"link", link.Dial}, {"mqtt", mqtt.Dial}, {"xmpp", xmpp.Dial},
 }
 
 func options(s *server, via, user, device string) client.Options {

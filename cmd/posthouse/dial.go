@@ -20,15 +20,15 @@ type account struct {
 	As       string  `required:"" placeholder:"USER" help:"Whose mailbox it is."`
 	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input (POSTHOUSE_PASSWORD)."`
 	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password (POSTHOUSE_TOKEN)."`
-	Via      string  `default:"link" enum:"poll,xmpp,mqtt,link" help:"By which door: poll, xmpp, mqtt or link. Default link."`
+	Via      string  `default:"link" enum:"poll,mqtt,xmpp,link" help:"By which door: poll, mqtt, xmpp or link. Default link."`
 	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own."`
 }
 
 // dialers has the four ways.
 var dialers = map[string]func(context.Context, client.Options) (client.Mailbox, error){
 	"poll": poll.Dial,
-	"xmpp": xmpp.Dial,
 	"mqtt": mqtt.Dial,
+	"xmpp": xmpp.Dial,
 	"link": link.Dial,
 }
 
@@ -86,9 +86,6 @@ func target(cfg *config.Config, via string) (client.Options, error) {
 	if encrypted {
 		o.TLS = clientTLS(addr)
 	} else if via == "xmpp" {
-		o.StartTLS = clientTLS(addr)
-	}
-	if via == "xmpp" {
 		o.StartTLS = clientTLS(addr)
 	}
 	if via == "poll" {

@@ -66,7 +66,7 @@ func Kill(t *testing.T, open func(dir string) (mailbox.Store, error)) {
 		if k < 5 || k%10 == 9 || k == kills-1 {
 			check() // each is more to read; a fault stays where it is until the next
 		}
-		if l.Total() > 200000 { // begin anew rather than read ever more
+		if l.Total() > 30000 { // begin anew rather than read ever more
 			check()
 			dir, l = t.TempDir(), new(Ledger)
 		}
@@ -94,7 +94,7 @@ func killOne(t *testing.T, dir string, l *Ledger) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	some := 1 + rand.IntN(3000) // acknowledgements after which to kill
+	some := 1 + rand.IntN(800) // acknowledgements after which to kill
 	r := bufio.NewReader(out)
 	for n := 0; ; n++ {
 		if n == some {

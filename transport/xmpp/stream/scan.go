@@ -341,7 +341,7 @@ func (sc *scan) run(p []byte, s *Scanner) (done bool, err error) {
 // text passes over character data, up to the next tag. Not ok without an error
 // means that more is needed.
 func (sc *scan) text(p []byte) (ok bool, err error) {
-	i := sc.pos
+	i := run(p, sc.pos, '<', '&', ']')
 	for i < len(p) {
 		c := class[p[i]]
 		if c&plain != 0 {

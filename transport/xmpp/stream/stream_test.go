@@ -374,3 +374,17 @@ func BenchmarkView(b *testing.B) {
 		}
 	}
 }
+
+func TestRun(t *testing.T) {
+	for b := range 256 {
+		for at := range 16 {
+			p := []byte("xxxxxxxxxxxxxxxxx")
+			p[at] = byte(b)
+			stop := b < 0x20 || b > 0x7f || b == '<' || b == '&' || b == ']'
+			got := run(p, 0, '<', '&', ']')
+			if stop && got != at/8*8 || !stop && got != 16 {
+				t.Errorf("byte %#x at %d: stopped at %d", b, at, got)
+			}
+		}
+	}
+}

@@ -189,6 +189,7 @@ func (sc *scan) startTag(p []byte, s *Scanner, header bool) (ok bool, err error)
 
 // valueEnd returns where the closing quote is, len(p) if it has not come.
 func valueEnd(p []byte, i int, q byte) (int, error) {
+	i = run(p, i, q, '<', '&')
 	for i < len(p) {
 		if class[p[i]]&inValue != 0 {
 			i++

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		switch what[0] {
 		case "relay":
 			relayPeer(what[1], n(2), n(3), n(4))
+		case "fan":
+			fanPeer(what[1], n(2), n(3), n(4))
 		case "idle":
 			idlePeer(what[1], n(2), what[3] == "tls")
 		}
@@ -55,6 +57,7 @@ type relays struct {
 	to    *Conn
 	table *sync.Map
 	known bool
+	all   *[]*Conn // of a broadcast: who receives
 }
 
 func (r *relays) Open(c *Conn) error { r.c = c; return nil }
@@ -67,16 +70,25 @@ func (r *relays) Data(p []byte) (n int, err error) {
 		n, r.known = 2, true
 		r.table.Store(id, r.c)
 		r.c.Write([]byte{1})
+		if r.all != nil && id > 0 {
+			*r.all = append(*r.all, r.c)
+		}
 	}
 	for len(p)-n >= message {
-		if r.to == nil {
+		if r.to == nil && r.all == nil {
 			to, ok := r.table.Load(binary.BigEndian.Uint16(p[n:]))
 			if !ok {
 				return n, io.ErrUnexpectedEOF
 			}
 			r.to = to.(*Conn)
 		}
-		r.to.Send(p[n : n+message])
+		if r.all != nil {
+			for _, c := range *r.all {
+				c.Send(p[n : n+message])
+			}
+		} else {
+			r.to.Send(p[n : n+message])
+		}
 		n += message
 	}
 	return n, nil
@@ -133,6 +145,85 @@ func benchRelay(b *testing.B, loops, pairs, window int) {
 	}
 }
 
+// BenchmarkFanout sends each message of 64 bytes to 1000 receivers. An
+// operation is one delivery.
+func BenchmarkFanout(b *testing.B) {
+	const receivers = 1000
+	for _, loops := range []int{1, 2} {
+		b.Run(fmt.Sprintf("loops=%d", loops), func(b *testing.B) {
+			e := New(Config{Loops: loops, Log: silent})
+			defer e.Close()
+			var table sync.Map
+			var mu sync.Mutex
+			var all []*Conn
+			addr, stop := serveFor(b, e, Options{New: func() Protocol { return &fan{relays{table: &table, all: &all}, &mu} }})
+			defer stop()
+			each := max(b.N/receivers, 1)
+			cmd := peer(b, fmt.Sprintf("fan %s %d 64 %d", addr, receivers, each))
+			out := must(cmd.StdoutPipe())
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			in := bufio.NewReader(out)
+			in.ReadString('\n')
+			b.ResetTimer()
+			before := cpu()
+			in.ReadString('\n')
+			b.StopTimer()
+			n := float64(each * receivers)
+			b.ReportMetric(n/b.Elapsed().Seconds(), "msg/s")
+			b.ReportMetric(float64((cpu()-before).Nanoseconds())/1000/n, "µs-cpu/msg")
+			if err := cmd.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// fan is relays whose list of receivers is shared by loops while it grows.
+type fan struct {
+	relays
+	mu *sync.Mutex
+}
+
+func (f *fan) Data(p []byte) (int, error) {
+	if !f.known {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+	}
+	return f.relays.Data(p)
+}
+
+func fanPeer(addr string, receivers, window, each int) {
+	from := relayDial(addr, 0)
+	to := make([]int, receivers)
+	for i := range to {
+		to[i] = relayDial(addr, i+1)
+	}
+	fmt.Println("connected")
+	in, out := make([]byte, readSize), make([]byte, window*message)
+	for sent, got := 0, 0; got < each*message*receivers; {
+		if n := min(window*message-(sent-got/receivers), each*message-sent) / message * message; n > 0 {
+			n, _ = writeNow(from, out[:n])
+			sent += n
+		}
+		for _, fd := range to {
+			if n, _ := readNow(fd, in); n > 0 {
+				got += n
+			}
+		}
+	}
+	fmt.Println("done")
+}
+
+// relayDial opens a connection that says its number and is known then.
+func relayDial(addr string, id int) int {
+	c := must(net.Dial("tcp", addr)).(*net.TCPConn)
+	c.Write(binary.BigEndian.AppendUint16(nil, uint16(id)))
+	io.ReadFull(c, make([]byte, 1))
+	return must(dup(c))
+}
+
 func serveFor(b testing.TB, e *Engine, o Options) (addr string, stop func()) {
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -151,14 +242,8 @@ func serveFor(b testing.TB, e *Engine, o Options) (addr string, stop func()) {
 func relayPeer(addr string, pairs, window, each int) {
 	type pair struct{ from, to, sent, got int }
 	var all []*pair
-	fd := func(id int) int {
-		c := must(net.Dial("tcp", addr)).(*net.TCPConn)
-		c.Write(binary.BigEndian.AppendUint16(nil, uint16(id)))
-		io.ReadFull(c, make([]byte, 1))
-		return must(dup(c))
-	}
 	for i := range pairs {
-		all = append(all, &pair{from: fd(2 * i), to: fd(2*i + 1)})
+		all = append(all, &pair{from: relayDial(addr, 2*i), to: relayDial(addr, 2*i+1)})
 	}
 	fmt.Println("connected")
 	in := make([]byte, readSize)

@@ -27,10 +27,12 @@ const (
 // once.
 type loop struct {
 	all    *loops
-	ep     int             // sockets with their descriptor as data, listeners with -1-index
-	file   *os.File        // ep
-	raw    syscall.RawConn // ep
-	until  time.Time       // deadline of file as it was set last
+	ep     int                // sockets with their descriptor as data, listeners with -1-index
+	file   *os.File           // ep
+	raw    syscall.RawConn    // ep
+	until  time.Time          // deadline of file as it was set last
+	found  int                // events, when it has slept
+	check  func(uintptr) bool // looks; made once
 	events [maxEvents]unix.EpollEvent
 	buf    []byte // what was read
 	plain  []byte // what was decrypted
@@ -64,6 +66,7 @@ func newLoop(all *loops) (*loop, error) {
 	}
 	l := &loop{all: all, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), buf: make([]byte, readSize), plain: make([]byte, 16<<10), now: time.Now()}
 	l.wheel.init(all.cfg.Tick, l.now)
+	l.check = func(uintptr) bool { l.found = l.look(); return l.found > 0 }
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = l.file.SetReadDeadline(time.Time{}) // says whether the poller has it
 	}
@@ -120,18 +123,17 @@ func (l *loop) wait() int {
 	l.mu.Lock()
 	work := len(l.queue) > 0 || len(l.jobs) > 0
 	l.mu.Unlock()
-	n := 0
+	l.found = 0
 	if !work {
 		// An error is that of the deadline: it is time, or someone has rung.
-		err := l.raw.Read(func(uintptr) bool { n = l.look(); return n > 0 })
-		if err != nil {
+		if l.raw.Read(l.check) != nil {
 			l.until = past
 		}
 	}
 	if !l.asleep.CompareAndSwap(true, false) {
 		l.until = past // someone has rung, or is just about to
 	}
-	return n
+	return l.found
 }
 
 // look asks for events without waiting. It does not tell the scheduler about

@@ -176,6 +176,9 @@ func (l *link) refusal(err error) *frame.Refused {
 			if i := strings.Index(text, k.err.Error()); i > 0 {
 				text = text[i:] // what stands before says where it happened
 			}
+			if k.code == frame.RefusedUnavailable {
+				text = k.err.Error() // what stands behind is of our disk
+			}
 			break
 		}
 	}

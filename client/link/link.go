@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -70,8 +69,6 @@ const (
 	defaultMaxMessage = 16 << 20
 	connectTime       = 20 * time.Second // for the network and the welcome
 	goodbyeTime       = 5 * time.Second  // for the last acknowledgement
-	minWait           = 500 * time.Millisecond
-	maxWait           = 20 * time.Second
 	agent             = "posthouse-go 1.0"
 )
 
@@ -317,8 +314,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 // backOff is how long to wait before the next attempt: "full jitter", between
 // nothing and a bound that doubles, or when the server said.
 func backOff(tries int, err error) time.Duration {
-	bound := min(minWait<<min(tries, 10), maxWait)
-	jitter := time.Duration(mathrand.Int64N(int64(bound)))
+	jitter := client.Backoff(tries)
 	var later *comeBack
 	if errors.As(err, &later) {
 		return later.after + jitter

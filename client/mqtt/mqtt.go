@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -35,8 +34,6 @@ const (
 	answerTime  = 10 * time.Second // for PINGRESP
 	connectTime = 20 * time.Second // for the network and CONNACK
 	goodbyeTime = 5 * time.Second
-	minWait     = 500 * time.Millisecond
-	maxWait     = 20 * time.Second
 
 	defaultDevice = "mqtt"
 )
@@ -241,8 +238,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			mb.fail(err)
 			return
 		}
-		// "Full jitter": between nothing and a bound that doubles.
-		wait := time.Duration(mathrand.Int64N(int64(min(minWait<<min(tries, 10), maxWait))))
+		wait := client.Backoff(tries)
 		mb.o.Log.Info("mqtt: connection lost", "err", err, "again", wait)
 		select {
 		case <-time.After(wait):

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	randv2 "math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -33,9 +32,6 @@ const (
 	wait = 5 * time.Minute
 	// slack is how long an answer may take beyond that.
 	slack = 30 * time.Second
-
-	firstPause = 200 * time.Millisecond
-	maxPause   = 30 * time.Second
 
 	// maxAnswer bounds an answer in bytes.
 	maxAnswer = 64 << 20
@@ -141,8 +137,7 @@ func (m *Mailbox) Receive(ctx context.Context) (client.Message, error) {
 		return client.Message{}, client.ErrClosed
 	}
 	defer func() { m.turn <- struct{}{} }()
-	early := pause(firstPause)
-	for len(m.got) == 0 {
+	for early := 0; len(m.got) == 0; {
 		start := time.Now()
 		if err := m.poll(ctx); err != nil {
 			return client.Message{}, err
@@ -151,9 +146,10 @@ func (m *Mailbox) Receive(ctx context.Context) (client.Message, error) {
 		// or that the same device polls from elsewhere. Asking again at once
 		// would be a quarrel without end.
 		if len(m.got) == 0 && time.Since(start) < 5*time.Second {
-			if err := m.sleep(ctx, early.next()); err != nil {
+			if err := m.sleep(ctx, client.Backoff(early)); err != nil {
 				return client.Message{}, err
 			}
+			early++
 		}
 	}
 	w := m.got[0]
@@ -212,8 +208,7 @@ func (m *Mailbox) device() url.Values {
 
 // do makes a request until it is answered, and decodes the answer into v.
 func (m *Mailbox) do(ctx context.Context, method, path string, q url.Values, body []byte, limit time.Duration, v any) error {
-	p := pause(firstPause)
-	for {
+	for tries := 0; ; tries++ {
 		answer, err := m.once(ctx, method, path, q, body, limit)
 		if err == nil {
 			if v == nil {
@@ -226,7 +221,7 @@ func (m *Mailbox) do(ctx context.Context, method, path string, q url.Values, bod
 		}
 		var no *client.Refused
 		var l *later
-		after := p.next()
+		after := client.Backoff(tries)
 		switch {
 		case m.closed.Err() != nil:
 			return client.ErrClosed
@@ -325,14 +320,4 @@ func (m *Mailbox) sleep(ctx context.Context, d time.Duration) error {
 	case <-m.closed.Done():
 		return client.ErrClosed
 	}
-}
-
-// pause is how long the next pause may be at most. Pauses are anything up to
-// that ("full jitter"), so that many clients do not come back together.
-type pause time.Duration
-
-func (p *pause) next() time.Duration {
-	d := time.Duration(*p)
-	*p = min(*p*2, pause(maxPause))
-	return time.Duration(randv2.Int64N(int64(d)) + 1)
 }

@@ -18,7 +18,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -28,8 +27,6 @@ import (
 const (
 	connectTime = 20 * time.Second // for the network and the login
 	goodbyeTime = 5 * time.Second
-	minWait     = 500 * time.Millisecond
-	maxWait     = 20 * time.Second
 )
 
 // Dial connects and logs in, once. When it has returned a mailbox, that
@@ -195,7 +192,7 @@ func (mb *Mailbox) reason() error {
 
 // run serves connections, one after the other.
 func (mb *Mailbox) run(ctx context.Context, s *session) {
-	wait := minWait
+	tries := 0
 	for {
 		began := time.Now()
 		why := s.serve()
@@ -212,12 +209,12 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			mb.fail(why)
 			return
 		}
-		if time.Since(began) > maxWait {
-			wait = minWait
+		if time.Since(began) > time.Minute {
+			tries = 0
 		}
 		for {
-			pause := wait/2 + mathrand.N(wait/2)
-			wait = min(2*wait, maxWait)
+			pause := client.Backoff(tries)
+			tries++
 			mb.o.Log.Info("xmpp: connection lost", "why", why, "again", pause)
 			select {
 			case <-ctx.Done():

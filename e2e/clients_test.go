@@ -54,7 +54,7 @@ var ways = []way{
 	{name: "posthouse link", door: "link", binary: true, send: ownSend("link"), receive: ownReceive("link")},
 	{name: "posthouse poll", door: "poll", binary: true, send: ownSend("poll"), receive: ownReceive("poll")},
 	{name: "posthouse mqtt", door: "mqtt", binary: true, send: ownSend("mqtt"), receive: ownReceive("mqtt")},
-	{name: "posthouse xmpp", door: "xmpp", send: ownSend("xmpp"), receive: ownReceive("xmpp")},
+	{name: "posthouse xmpp", door: "xmpp", binary: true, send: ownSend("xmpp"), receive: ownReceive("xmpp")},
 }
 
 func notInstalled(programs ...string) func() string {

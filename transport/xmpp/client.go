@@ -375,7 +375,7 @@ func (x *client) Wake() error {
 	for _, p := range x.take() {
 		x.forward(p)
 	}
-	if x.phase == atSession && x.here {
+	if x.phase == atSession && x.wants {
 		x.deliver()
 	}
 	return nil
@@ -490,8 +490,16 @@ func (x *client) Alarm() error {
 	return nil
 }
 
+// interval is how long the connection may stay silent, on the network that it
+// comes from.
 func (x *client) interval() time.Duration {
-	return x.s.core.Keepalive.Interval("")
+	var n keepalive.Network
+	if named, ok := x.s.core.Keepalive.(interface {
+		Name(declared string, addr netip.Addr) keepalive.Network
+	}); ok {
+		n = named.Name("", x.remote())
+	}
+	return x.s.core.Keepalive.Interval(n)
 }
 
 // setAlarm waits for the next moment at which silence means something.

@@ -2,6 +2,8 @@ package xmpp
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
 )
@@ -55,18 +57,19 @@ func (x *client) presence(e stream.Element) {
 		x.refuse(e, badRequest)
 		return
 	}
-	was := x.here
+	was := x.available
 	rest := e.AppendTag(nil, "from", "to", "xmlns")[len("<presence"):]
 	rest = e.AppendEnd(append(append(rest, '>'), e.Inner()...))
-	x.here = kind == ""
+	x.available = kind == ""
+	x.wants = x.available && priority(e) >= 0
 	x.mu.Lock()
-	x.current.available, x.current.rest = x.here, rest
+	x.current.available, x.current.rest = x.available, rest
 	var directed []string
-	if !x.here {
+	if !x.available {
 		directed, x.current.directed, x.current.rest = x.current.directed, nil, nil
 	}
 	x.mu.Unlock()
-	if !was && !x.here {
+	if !was && !x.available {
 		return
 	}
 	x.broadcast(rest)
@@ -76,9 +79,23 @@ func (x *client) presence(e stream.Element) {
 	if !was {
 		x.arrive()
 	}
-	if x.here {
+	if x.wants {
 		x.deliver()
 	}
+}
+
+// priority is what a presence says of which resource is to have messages. One
+// that is negative "MUST NOT" be given any: RFC 6121, section 4.7.2.3.
+func priority(e stream.Element) int {
+	c, ok := e.Child(stream.NSClient, "priority")
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(c.Text()), 10, 8)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 // broadcast tells the user's own streams, this one too, and those of the

@@ -23,14 +23,15 @@ type resource struct {
 
 	// These belong to the loop of the connection that has the stream.
 
-	carbons bool // XEP-0280 is on
-	here    bool // sent initial presence: wants messages
-	sess    *router.Session
-	since   time.Time // when the session began
-	posts   []posted  // in order, those not yet acknowledged to the client
-	sm      *sm       // XEP-0198, if enabled
-	previd  string    // names the stream for a resumption
-	at      mailbox.Seq
+	carbons   bool // XEP-0280 is on
+	available bool // sent initial presence
+	wants     bool // with a priority that is not negative: wants messages
+	sess      *router.Session
+	since     time.Time // when the session began
+	posts     []posted  // in order, those not yet acknowledged to the client
+	sm        *sm       // XEP-0198, if enabled
+	previd    string    // names the stream for a resumption
+	at        mailbox.Seq
 	// at is how far the device had acknowledged when the stream was lost.
 
 	mu       sync.Mutex

@@ -168,7 +168,7 @@ func (x *client) acknowledged(e stream.Element) {
 		x.sess.Ack(seq)
 	}
 	x.ask()
-	if x.here {
+	if x.wants {
 		x.deliver()
 	}
 }

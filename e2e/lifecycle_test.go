@@ -97,6 +97,37 @@ func TestDrain(t *testing.T) {
 	s.again() // and nothing stands in the way of the next one
 }
 
+// While a server says goodbye /readyz is 503 and says why; told to stop a
+// second time it does so at once.
+func TestDrainIsSeen(t *testing.T) {
+	s := start(t)
+	// A peer that neither reads nor leaves is waited for.
+	c, err := net.Dial("tcp", s.addr["link"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if code, _ := s.get("/readyz"); code != http.StatusOK {
+		t.Fatalf("readyz before: %d", code)
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	for {
+		code, text := s.get("/readyz")
+		if code == http.StatusOK {
+			continue // the signal is on its way
+		}
+		if code != http.StatusServiceUnavailable || !strings.Contains(text, "draining") {
+			t.Errorf("readyz: %d %s", code, text)
+		}
+		break
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.wait()
+	if code := s.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.errs.String(), "stopped at once") {
+		t.Errorf("exit status %d:\n%s", code, s.errs)
+	}
+}
+
 // Accounts are managed while the server runs and while it does not.
 func TestUserCommands(t *testing.T) {
 	s := start(t)

@@ -39,6 +39,8 @@ export interface Hello {
   prefix?: string;
   /** The client's name and version, for logs. */
   agent?: string;
+  /** Ids of the prefix with greater numbers have never been sent; without it, they may have been. */
+  used?: number;
   unknown?: Field[];
 }
 
@@ -113,6 +115,7 @@ export const listed: Record<Listed['type'], Spec[]> = {
   hello: specs(
     ['token', 'text'], ['user', 'text'], ['password', 'text'], ['device', 'text'], ['after', 'number'], ['network', 'text'],
     ['maxFrame', 'count'], ['interval', 'count'], ['window', 'count'], ['caps', 'count'], ['prefix', 'text'], ['agent', 'text'],
+    ['used', 'number'],
   ),
   welcome: specs(
     ['address', 'text'], ['device', 'text'], ['cursor', 'count'], ['time', 'count'], ['interval', 'count'], ['maxFrame', 'count'],

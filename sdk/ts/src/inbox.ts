@@ -1,0 +1,96 @@
+import { backOff, type Clock } from './clock.js';
+import type { Message } from './types.js';
+
+/** What an application does with a message. When it is done, it has stored it. */
+export type Handler = (m: Message) => void | Promise<void>;
+
+export interface InboxOwner {
+  /** The application has handled everything up to here: keep it. */
+  save(place: number): Promise<void>;
+  /** It is kept. More says that more will follow soon. */
+  handled(place: number, more: boolean): void;
+  gap(after: number, before: number): void;
+  failed(e: unknown): void;
+}
+
+/**
+ * Gives messages to the application, one after another, each once: what it was
+ * given before a break, or before a restart, it is not given again.
+ */
+export class Inbox {
+  readonly #owner: InboxOwner;
+  readonly #clock: Clock;
+  #queue: Message[] = [];
+  #handler: Handler | undefined;
+  #running = false;
+  #closed = false;
+  #era = 0;
+  /** The application has handled everything up to here; undefined on a new device. */
+  place: number | undefined;
+  #got = -1; // the last one received
+
+  constructor(owner: InboxOwner, clock: Clock) {
+    this.#owner = owner;
+    this.#clock = clock;
+  }
+
+  /** Begins behind a place, and forgets what was received behind it. */
+  begin(place: number | undefined): void {
+    this.#era++;
+    this.place = place;
+    this.#got = place ?? -1;
+    this.#queue = [];
+  }
+
+  handle(h: Handler): void {
+    this.#handler = h;
+    void this.#pump();
+  }
+
+  /** Takes a message that came. */
+  push(m: Message): void {
+    if (m.seq <= this.#got) return; // had it before the connection broke
+    if (m.prev > this.#got && this.#got >= 0) this.gap(m.prev);
+    this.#got = m.seq;
+    this.#queue.push(m);
+    void this.#pump();
+  }
+
+  /** Everything up to a place will not come. */
+  gap(to: number): void {
+    const after = this.#got;
+    if (to <= after) return;
+    this.#got = to;
+    this.#owner.gap(Math.max(after, 0), to + 1);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#era++;
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    let failures = 0;
+    while (!this.#closed && this.#handler && this.#queue[0]) {
+      const m = this.#queue[0];
+      const era = this.#era;
+      try {
+        await this.#handler(m);
+        failures = 0;
+      } catch (e) {
+        this.#owner.failed(e);
+        await new Promise<void>((done) => this.#clock.timer(1000 + backOff(++failures, 60_000, 1), done));
+        continue;
+      }
+      if (era !== this.#era) continue;
+      this.#queue.shift();
+      this.place = m.seq;
+      // If it cannot be kept, the worst is that a restart brings it again.
+      await this.#owner.save(m.seq).catch((e: unknown) => this.#owner.failed(e));
+      if (era === this.#era) this.#owner.handled(m.seq, this.#queue.length > 0);
+    }
+    this.#running = false;
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Messages over a connection that is kept.
+ *
+ * @packageDocumentation
+ */
+
+import type { Client } from './client.js';
+import { connectOn, type Options } from './options.js';
+import type { SocketConstructor } from './websocket.js';
+
+/**
+ * Makes a client, which connects at once and stays connected as well as it can
+ * until it is closed. It hears by itself when the page is hidden or shown and
+ * when the browser comes back on line.
+ */
+export function connect(o: Options): Client {
+  const client = connectOn({ device: 'web', WebSocket: globalThis.WebSocket as SocketConstructor | undefined, tcp: undefined }, o);
+  follow(client);
+  return client;
+}
+
+/** Tells the client what the browser tells the page. */
+function follow(client: Client): void {
+  if (typeof document === 'undefined') return; // a worker
+  const shown = () => client.setBackground(document.visibilityState === 'hidden');
+  const online = () => client.networkChanged();
+  document.addEventListener('visibilitychange', shown);
+  window.addEventListener('online', online);
+  shown();
+  client.on('state', ({ state }) => {
+    if (state !== 'closed') return;
+    document.removeEventListener('visibilitychange', shown);
+    window.removeEventListener('online', online);
+  });
+}
+
+export { Client } from './client.js';
+export type { Handler } from './inbox.js';
+export { type Bounds, type Finding, Learner, type Outcome } from './learn.js';
+export type { Options } from './options.js';
+export { indexedDBStore } from './store/indexeddb.js';
+export { memoryStore } from './store/memory.js';
+export type { Entry, State, Store } from './store/store.js';
+export { type Attr, ClosedError, type ConnectionState, type Draft, type Events, Message, type Receipt, RefusedError, type Urgency } from './types.js';

@@ -1,0 +1,203 @@
+// The long connection: a Session, the carrier under it, and a timer.
+
+import { Alarm, type Clock } from './clock.js';
+import type { Welcome } from './codec/fields.js';
+import type { Delivered } from './codec/stream.js';
+import { Session } from './session.js';
+import type { Entry } from './store/store.js';
+import { Message } from './types.js';
+import { type Carrier, type CarrierEvents, type Connection, type Dial, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
+
+export interface LinkOptions {
+  dial: Dial;
+  clock: Clock;
+  /** What the ids of this client's messages begin with. */
+  prefix: string;
+  agent: string;
+  /** The longest message to take, in bytes. */
+  maxMessage: number;
+}
+
+const openTime = 15_000; // for the network to open a carrier
+
+/** A way by TCP or WebSocket. */
+export class LinkWay implements Way {
+  readonly name: 'tcp' | 'websocket';
+  readonly #o: LinkOptions;
+
+  constructor(name: 'tcp' | 'websocket', o: LinkOptions) {
+    this.name = name;
+    this.#o = o;
+  }
+
+  open(login: Login, owner: Owner): Connection {
+    return new Link(this.#o, new Line(this.#o), login, owner);
+  }
+
+  knock(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void {
+    const line = new Line(this.#o);
+    let answered = false;
+    const once = (go?: (login: Login, owner: Owner) => Connection) => {
+      if (!answered) answer(go);
+      answered = true;
+    };
+    line.on = {
+      open: () => once((login, owner) => new Link(this.#o, line, login, owner)),
+      data: () => {},
+      closed: () => once(),
+    };
+  }
+}
+
+/** A carrier that is given up if it does not open in time. */
+class Line {
+  on: CarrierEvents | undefined;
+  state: 'opening' | 'open' | 'closed' = 'opening';
+  readonly #carrier: Carrier;
+  readonly #stop: () => void;
+
+  constructor(o: LinkOptions) {
+    this.#stop = o.clock.timer(openTime, () => this.#close('the connection does not open'));
+    this.#carrier = o.dial({
+      open: () => {
+        if (this.state !== 'opening') return;
+        this.#stop();
+        this.state = 'open';
+        this.on?.open();
+      },
+      data: (bytes) => this.state === 'open' && this.on?.data(bytes),
+      closed: (why) => this.#close(why),
+    });
+  }
+
+  #close(why: string): void {
+    if (this.state === 'closed') return;
+    this.close();
+    this.on?.closed(why);
+  }
+
+  send(bytes: Uint8Array): void {
+    if (this.state === 'open') this.#carrier.send(bytes);
+  }
+
+  close(): void {
+    this.#stop();
+    this.state = 'closed';
+    this.#carrier.close();
+  }
+}
+
+class Link implements Connection {
+  readonly #line: Line;
+  readonly #clock: Clock;
+  readonly #owner: Owner;
+  readonly #session: Session;
+  readonly #alarm: Alarm;
+  #ended = false;
+  #end: End | undefined;
+
+  constructor(o: LinkOptions, line: Line, login: Login, owner: Owner) {
+    this.#line = line;
+    this.#clock = o.clock;
+    this.#owner = owner;
+    this.#session = new Session(
+      { hello: { ...login, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
+      {
+        welcomed: (w) => this.#welcomed(w),
+        message: (m) => owner.message(this.#message(m)),
+        trimmed: (place) => owner.gap(place),
+        stored: (e, seq, duplicate) => owner.stored(e, seq, duplicate),
+        refused: (e, code, text) => owner.refused(e, code, text),
+        survived: (silence) => owner.survived(silence),
+        renewed: (expires) => owner.renewed(expires),
+        ended: (end) => (this.#end = end),
+        trace: (line) => owner.trace(line),
+      },
+    );
+    this.#alarm = new Alarm(o.clock, () => this.#do((now) => this.#session.tick(now)));
+    line.on = {
+      open: () => this.#do((now) => this.#session.open(now)),
+      data: (bytes) => this.#do((now) => this.#session.receive(bytes, now)),
+      closed: (why) => {
+        this.#session.closed(why);
+        this.#finish(this.#end ?? lost(why));
+      },
+    };
+    if (line.state === 'open') this.#do((now) => this.#session.open(now));
+    if (line.state === 'closed') queueMicrotask(() => this.#finish(lost('the connection did not stay')));
+  }
+
+  #address = '';
+
+  #welcomed(w: Welcome): void {
+    this.#address = w.address ?? '';
+    const known: Welcomed = { address: this.#address, device: w.device ?? '', cursor: w.cursor ?? 0, time: w.time ?? 0 };
+    if (w.expires !== undefined) known.expires = w.expires;
+    this.#owner.welcomed(known);
+  }
+
+  #message(m: Delivered): Message {
+    return new Message({
+      seq: m.seq, prev: m.prev, id: m.id, from: m.from, to: m.to === '' ? this.#address : m.to, device: m.device,
+      time: new Date(m.time), expires: m.expires === 0 ? undefined : new Date(m.expires),
+      type: m.media === '' ? 'text/plain; charset=utf-8' : m.media, urgency: m.urgency, attrs: m.attrs, left: m.left,
+      data: m.body.slice(), // what it is part of is kept no longer than need be
+    });
+  }
+
+  /** Gives the session an input, and does what comes of it. */
+  #do(input: (now: number) => void): void {
+    if (this.#ended) return;
+    input(this.#clock.now());
+    if (this.#ended) return;
+    this.#sends();
+    const out = this.#session.output();
+    if (out) this.#line.send(out);
+    if (this.#end) this.#finish(this.#end);
+    else this.#alarm.set(this.#session.deadline);
+  }
+
+  #sends(): void {
+    for (let e: Entry | undefined; this.#session.room && (e = this.#owner.take()); ) this.#session.send(e, this.#clock.now());
+  }
+
+  #finish(end: End): void {
+    if (this.#ended) return;
+    this.#owner.ended(end, this.drop());
+  }
+
+  work(): void {
+    this.#do(() => {});
+  }
+
+  handled(place: number, more: boolean): void {
+    this.#do((now) => this.#session.handled(place, more, now));
+  }
+
+  set(change: { interval?: number; token?: string }): void {
+    this.#do((now) => this.#session.set(change, now));
+  }
+
+  check(patience: number): void {
+    this.#do((now) => this.#session.check(patience, now));
+  }
+
+  close(): Promise<void> {
+    if (!this.#ended) {
+      this.#sends();
+      this.#session.close(this.#clock.now());
+      const out = this.#session.output();
+      if (out) this.#line.send(out);
+      this.drop();
+    }
+    return Promise.resolve();
+  }
+
+  drop(): Entry[] {
+    this.#ended = true;
+    this.#session.stop();
+    this.#alarm.stop();
+    this.#line.close();
+    return this.#session.unanswered.splice(0);
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * Messages over a connection that is kept, in Node: besides what a browser has,
+ * TCP, TLS and a store in a file.
+ *
+ * @packageDocumentation
+ */
+
+import type { Client } from '../client.js';
+import { connectOn, type Options } from '../options.js';
+import type { SocketConstructor } from '../websocket.js';
+import { tcpDial } from './tcp.js';
+import { NodeWebSocket } from './websocket.js';
+
+/**
+ * Makes a client, which connects at once and stays connected as well as it can
+ * until it is closed.
+ */
+export function connect(o: Options): Client {
+  const own = (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
+  return connectOn({ device: 'node', WebSocket: own ?? NodeWebSocket, tcp: tcpDial }, o);
+}
+
+export * from '../index.js';
+export { fileStore } from './file.js';

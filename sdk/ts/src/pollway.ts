@@ -1,0 +1,351 @@
+// The way through a proxy that lets nothing but plain HTTP pass: a request that
+// the server holds until there is a message, and another for each batch that is
+// sent.
+
+import type { Clock } from './clock.js';
+import type { Attr, Urgency } from './types.js';
+import { Message } from './types.js';
+import type { Entry } from './store/store.js';
+import { type Connection, type End, type Login, lost, type Owner, type Way } from './way.js';
+
+export interface PollOptions {
+  /** Where the server is, without a slash at the end. */
+  base: string;
+  clock: Clock;
+  fetch: typeof fetch;
+}
+
+const wait = 50; // seconds; many proxies cut at 60
+const grace = 15_000; // beyond what the server was asked to wait
+const requestTime = 30_000;
+const batch = 50; // messages in one request
+const batchBytes = 512 << 10;
+const soonest = 1000; // between two empty answers
+
+/** A message, in the JSON of GET /v1/inbox. */
+interface Item {
+  seq: number;
+  prev: number;
+  id: string;
+  from: string;
+  to: string;
+  device?: string;
+  time: string;
+  type: string;
+  body?: string;
+  body64?: string;
+  expires?: string;
+  urgency?: Urgency;
+  attrs?: Record<string, string | string[]>;
+}
+
+interface Inbox {
+  messages: Item[];
+  next: string;
+  trimmed?: { from: number; to: number };
+}
+
+/** An error document (RFC 9457). */
+interface Problem {
+  type: string;
+  title?: string;
+  detail?: string;
+  field?: string;
+}
+
+interface Result {
+  seq: number;
+  duplicate?: boolean;
+  problem?: Problem;
+}
+
+/** The link protocol's words for refusals, by the problem's. */
+const refusals: Record<string, string> = {
+  'unknown-recipient': 'unknown-recipient',
+  'bad-recipient': 'unknown-recipient',
+  'too-large': 'too-large',
+  'id-conflict': 'conflict',
+  unavailable: 'unavailable',
+  'remote-domain': 'remote',
+  forbidden: 'forbidden',
+  internal: 'internal',
+};
+
+/** Problems that another attempt will not mend: the reason to close. */
+const finals: Record<string, string> = {
+  'not-authorized': 'denied',
+  'token-expired': 'expired',
+  insecure: 'insecure',
+  'cross-origin': 'forbidden',
+  forbidden: 'denied',
+};
+
+const kind = (p: Problem) => p.type.replace('urn:posthouse:problem:', '');
+const detail = (p: Problem) => p.detail ?? p.title ?? '';
+
+/** An answer that is not the one that was hoped for. */
+class HttpError extends Error {
+  readonly status: number;
+  readonly problem: Problem | undefined;
+  readonly retry: number | undefined;
+
+  constructor(status: number, problem: Problem | undefined, retry: number | undefined) {
+    super(problem ? `${kind(problem)}: ${detail(problem)}` : `HTTP status ${status}`);
+    this.status = status;
+    this.problem = problem;
+    this.retry = retry;
+  }
+
+  get kind(): string {
+    return this.problem ? kind(this.problem) : '';
+  }
+}
+
+export class PollWay implements Way {
+  readonly name = 'poll';
+  readonly #o: PollOptions;
+
+  constructor(o: PollOptions) {
+    this.#o = o;
+  }
+
+  open(login: Login, owner: Owner): Connection {
+    return new Poll(this.#o, login, owner);
+  }
+}
+
+class Poll implements Connection {
+  readonly #o: PollOptions;
+  readonly #owner: Owner;
+  readonly #device: string;
+  readonly #stop = new AbortController();
+  #authorization: string;
+  #sending: Entry[] = [];
+  #busy = false; // a POST is under way
+  #open = false;
+  #ended = false;
+  #received = 0; // the place of the last message
+  #handled = 0;
+  #acked = 0;
+  #wake: (() => void) | undefined;
+
+  constructor(o: PollOptions, login: Login, owner: Owner) {
+    this.#o = o;
+    this.#owner = owner;
+    this.#device = login.device ?? 'http';
+    this.#authorization = login.token !== undefined ? `Bearer ${login.token}` : `Basic ${base64(`${login.user}:${login.password}`)}`;
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      const { user } = await this.#request<{ user: string }>('GET', '/v1/presence');
+      if (this.#ended) return;
+      const place = this.#owner.welcomed({ address: user, device: this.#device });
+      if (this.#ended) return;
+      if (place !== undefined) await this.#ack(place);
+      this.#open = true;
+      this.work();
+      for (let next = ''; !this.#ended; ) next = await this.#read(next);
+    } catch (e) {
+      this.#fail(e);
+    }
+  }
+
+  /** One long poll. Next acknowledges what the last one brought. */
+  async #read(next: string): Promise<string> {
+    const began = this.#o.clock.now();
+    const query = new URLSearchParams({ device: this.#device, wait: String(wait) });
+    if (next !== '') query.set('after', next);
+    const page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, wait * 1000 + grace);
+    if (this.#ended) return '';
+    this.#acked = Math.max(this.#acked, this.#received);
+    if (page.trimmed) this.#owner.gap(page.trimmed.to);
+    for (const m of page.messages) {
+      this.#received = m.seq;
+      this.#owner.trace(() => `S: MSG ${m.seq} from ${m.from}`);
+      this.#owner.message(message(m));
+    }
+    while (this.#handled < this.#received && !this.#ended) await this.#news();
+    if (page.messages.length === 0 && this.#o.clock.now() - began < soonest) await this.#pause(soonest); // ended by another session of this device
+    return page.next;
+  }
+
+  /** Waits until handled is called, or the connection ends. */
+  #news(): Promise<void> {
+    return new Promise((resolve) => (this.#wake = resolve));
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#o.clock.timer(ms, resolve));
+  }
+
+  async #ack(place: number): Promise<void> {
+    if (place <= this.#acked && this.#open) return;
+    try {
+      await this.#request('POST', '/v1/ack', { seq: place, device: this.#device });
+      this.#acked = place;
+    } catch (e) {
+      if (!(e instanceof HttpError) || e.kind !== 'ack-beyond') throw e;
+      this.#owner.welcomed({ address: '', device: this.#device, cursor: 0 }); // the server has gone back
+    }
+  }
+
+  work(): void {
+    if (this.#open && !this.#busy && !this.#ended) void this.#post();
+  }
+
+  async #post(): Promise<void> {
+    this.#busy = true;
+    try {
+      while (!this.#ended) {
+        let bytes = 0;
+        while (this.#sending.length < batch && bytes < batchBytes) {
+          const e = this.#owner.take();
+          if (!e) break;
+          this.#sending.push(e);
+          bytes += e.data.length;
+        }
+        if (this.#sending.length === 0) break;
+        await this.#postBatch(this.#sending.slice());
+      }
+    } catch (e) {
+      this.#fail(e);
+    }
+    this.#busy = false;
+  }
+
+  async #postBatch(entries: Entry[]): Promise<void> {
+    const messages = entries.map((e) => draft(e, this.#o.clock.now()));
+    let results: Result[];
+    try {
+      const answer = await this.#request<{ results: Result[] }>('POST', `/v1/messages?device=${encodeURIComponent(this.#device)}`, { messages });
+      results = answer.results;
+    } catch (e) {
+      // What is wrong with one message refuses the whole request.
+      if (!(e instanceof HttpError) || !e.problem || e.status === 401 || e.status === 429 || e.status >= 500) throw e;
+      if (finals[e.kind] && e.kind !== 'forbidden') throw e;
+      if (entries.length > 1) {
+        for (const one of entries) if (!this.#ended) await this.#postBatch([one]);
+        return;
+      }
+      results = [{ seq: 0, problem: e.problem }];
+    }
+    entries.forEach((e, i) => {
+      const r = results[i];
+      if (!r || this.#ended) return;
+      this.#sending = this.#sending.filter((s) => s !== e);
+      if (r.problem) this.#owner.refused(e, refusals[kind(r.problem)] ?? 'invalid', detail(r.problem));
+      else this.#owner.stored(e, r.seq, r.duplicate ?? false);
+    });
+  }
+
+  async #request<T>(method: string, path: string, body?: unknown, time = requestTime): Promise<T> {
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    const disarm = this.#o.clock.timer(time, abort);
+    this.#stop.signal.addEventListener('abort', abort);
+    this.#owner.trace(() => `C: ${method} ${path}`);
+    try {
+      const init: RequestInit = {
+        method, signal: stop.signal, cache: 'no-store', credentials: 'omit', redirect: 'error',
+        headers: { Authorization: this.#authorization, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      };
+      const r = await this.#o.fetch(this.#o.base + path, init);
+      const json = r.headers.get('Content-Type')?.includes('json') ? ((await r.json()) as unknown) : undefined;
+      if (!r.ok || json === undefined) {
+        const retry = Number(r.headers.get('Retry-After') ?? NaN);
+        const problem = json as Problem | undefined;
+        throw new HttpError(r.status, typeof problem?.type === 'string' ? problem : undefined, Number.isFinite(retry) ? retry * 1000 : undefined);
+      }
+      return json as T;
+    } finally {
+      disarm();
+      this.#stop.signal.removeEventListener('abort', abort);
+    }
+  }
+
+  #fail(e: unknown): void {
+    if (this.#ended) return;
+    this.#owner.ended(reason(e), this.drop());
+  }
+
+  handled(place: number, more: boolean): void {
+    this.#handled = place;
+    if (!more || place >= this.#received) this.#wake?.();
+  }
+
+  set(change: { interval?: number; token?: string }): void {
+    if (change.token !== undefined) this.#authorization = `Bearer ${change.token}`;
+  }
+
+  // A request is answered or fails by itself.
+  check(): void {}
+
+  async close(): Promise<void> {
+    if (this.#ended) return;
+    this.drop();
+    // The next poll would have said it.
+    if (this.#open && this.#handled > this.#acked) await this.#lastAck();
+  }
+
+  #lastAck(): Promise<unknown> {
+    const body = JSON.stringify({ seq: this.#handled, device: this.#device });
+    const headers = { Authorization: this.#authorization, 'Content-Type': 'application/json' };
+    return this.#o.fetch(`${this.#o.base}/v1/ack`, { method: 'POST', body, headers, keepalive: true }).catch(() => {}); // if it fails, the store knows
+  }
+
+  drop(): Entry[] {
+    this.#ended = true;
+    this.#stop.abort();
+    this.#wake?.();
+    return this.#sending.splice(0);
+  }
+}
+
+function reason(e: unknown): End {
+  if (!(e instanceof HttpError)) return lost(e instanceof Error ? e.message : String(e));
+  const final = finals[e.kind];
+  if (final) return { told: true, code: final, text: e.message, ...(final === 'expired' ? { back: 0 } : {}) };
+  const end = lost(e.message);
+  return e.retry === undefined ? end : { ...end, told: true, code: e.kind || 'busy', back: e.retry };
+}
+
+function message(m: Item): Message {
+  const data = m.body64 !== undefined ? Uint8Array.from(atob(m.body64), (c) => c.charCodeAt(0)) : new TextEncoder().encode(m.body ?? '');
+  const attrs = Object.entries(m.attrs ?? {}).flatMap(([name, v]) => [v].flat().map((value) => [name, value] as Attr));
+  return new Message({
+    seq: m.seq, prev: m.prev, id: m.id, from: m.from, to: m.to, device: m.device ?? '', time: new Date(m.time),
+    expires: m.expires === undefined ? undefined : new Date(m.expires), type: m.type, urgency: m.urgency ?? 'normal', attrs, data, left: 0,
+  });
+}
+
+function draft(e: Entry, now: number): unknown {
+  const attrs: Record<string, string[]> = {};
+  for (const [name, value] of e.attrs) (attrs[name] ??= []).push(value);
+  return {
+    to: e.to, id: e.id, ...content(e),
+    ...(e.expires === 0 ? {} : { expires: Math.max(e.expires - now, 1) / 1000 }),
+    ...(e.urgency === 'normal' ? {} : { urgency: e.urgency }),
+    ...(e.attrs.length === 0 ? {} : { attrs }),
+  };
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function content(e: Entry): object {
+  if (e.type !== '') return { type: e.type, body64: base64(e.data) };
+  try {
+    return { body: utf8.decode(e.data) };
+  } catch {
+    return { type: 'text/plain; charset=utf-8', body64: base64(e.data) };
+  }
+}
+
+function base64(data: string | Uint8Array): string {
+  const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
+  let s = '';
+  for (let i = 0; i < bytes.length; i += 8192) s += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return btoa(s);
+}

@@ -1,0 +1,309 @@
+// One connection as a state machine, without I/O and without a clock: bytes and
+// the time go in, bytes and events come out.
+
+import { ProtocolError } from './codec/bytes.js';
+import { type Close, type Hello, version, type Welcome } from './codec/fields.js';
+import { decode, encode, type Frame, type Raw, Splitter } from './codec/frame.js';
+import { newSend } from './codec/message.js';
+import { type Delivered, MsgReader, SendWriter } from './codec/stream.js';
+import { format } from './codec/text.js';
+import type { Entry } from './store/store.js';
+import { type End, lost } from './way.js';
+
+export interface SessionEvents {
+  welcomed(w: Welcome): void;
+  message(m: Delivered): void;
+  /** Everything up to here will not come. */
+  trimmed(place: number): void;
+  stored(e: Entry, seq: number, duplicate: boolean): void;
+  refused(e: Entry, code: string, text: string): void;
+  survived(silence: number): void;
+  renewed(expires: number): void;
+  ended(end: End): void;
+  trace(line: () => string): void;
+}
+
+export interface SessionOptions {
+  hello: Omit<Hello, 'type' | 'major' | 'minor'>;
+  /** The longest payload to take, in bytes. */
+  maxFrame: number;
+}
+
+const welcomeTime = 15_000; // from the beginning to the welcome
+const answerTime = 10_000; // from a heartbeat to any byte
+const unanswered = 5_000; // a send without a byte from the server, before a heartbeat asks
+const ackEvery = 64; // places, while more are being handled
+const ackTime = 1000; // or so many milliseconds
+const shortestInterval = 1000;
+
+export class Session {
+  readonly #o: SessionOptions;
+  readonly #on: SessionEvents;
+  readonly #in: Splitter;
+  #out: Uint8Array[] = [];
+  #state: 'new' | 'greeting' | 'welcomed' | 'ended' = 'new';
+  #welcome: Welcome | undefined;
+  #reader: MsgReader | undefined;
+  #writer: SendWriter | undefined;
+
+  #sent: Entry[] = []; // not answered, oldest first
+  #told = 0; // the place that Stored told last
+  #brought = 0; // the place of the last message on this connection
+  #handled = 0; // the place that the application has handled
+  #acked = 0; // the place acknowledged on this connection
+  #ackedAt = 0;
+
+  #interval = 0;
+  #began = 0;
+  #read = 0; // when bytes came last
+  #wrote = 0; // when bytes went last
+  #asked = Infinity; // when the oldest send that is not answered was written
+  #pinged = Infinity; // when a heartbeat went out that no byte has followed
+  #silence = 0; // before that heartbeat
+  #patience = answerTime;
+
+  constructor(o: SessionOptions, on: SessionEvents) {
+    this.#o = o;
+    this.#on = on;
+    this.#in = new Splitter(Math.max(o.maxFrame, 64 << 10));
+  }
+
+  /** What is to be written now. */
+  output(): Uint8Array | undefined {
+    const parts = this.#out;
+    if (parts.length < 2) {
+      this.#out = [];
+      return parts[0];
+    }
+    this.#out = [];
+    const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+    let at = 0;
+    for (const p of parts) {
+      all.set(p, at);
+      at += p.length;
+    }
+    return all;
+  }
+
+  /** When tick is to be called; Infinity if it need not be. */
+  get deadline(): number {
+    switch (this.#state) {
+      case 'new':
+      case 'ended':
+        return Infinity;
+      case 'greeting':
+        return this.#began + welcomeTime;
+      case 'welcomed':
+        return this.#pinged === Infinity ? this.#beatDue() : this.#pinged + this.#patience;
+    }
+  }
+
+  /** Messages that were sent and not answered. */
+  get unanswered(): Entry[] {
+    return this.#sent;
+  }
+
+  /** The connection is open: say hello. */
+  open(now: number): void {
+    this.#state = 'greeting';
+    this.#began = now;
+    this.#write({ type: 'hello', ...version, ...this.#o.hello, maxFrame: this.#o.maxFrame }, now);
+  }
+
+  /** Bytes came, in pieces of any size. They are kept until the next call. */
+  receive(bytes: Uint8Array, now: number): void {
+    if (this.#state === 'ended' || bytes.length === 0) return;
+    this.#read = now;
+    if (this.#pinged !== Infinity) {
+      this.#pinged = Infinity;
+      this.#on.survived(this.#silence);
+    }
+    if (this.#asked !== Infinity) this.#asked = now;
+    try {
+      this.#in.push(bytes);
+      for (let raw = this.#in.next(); raw && this.#live; raw = this.#in.next()) this.#frame(raw, now);
+      // Brought again, and handled before: nobody will say so once more.
+      if (this.#state === 'welcomed' && this.#handled >= this.#brought) this.#acknowledge(now);
+    } catch (e) {
+      if (!(e instanceof ProtocolError)) throw e;
+      this.#write({ type: 'close', code: e.code, text: e.message }, now);
+      this.#end(lost(e.message));
+    }
+  }
+
+  get #live(): boolean {
+    return this.#state !== 'ended';
+  }
+
+  /** The network has closed the connection. */
+  closed(why: string): void {
+    if (this.#live) this.#end(lost(why));
+  }
+
+  /** Time has passed. */
+  tick(now: number): void {
+    if (this.#state === 'greeting' && now >= this.#began + welcomeTime) {
+      this.#end(lost('no welcome in time'));
+    } else if (this.#state === 'welcomed' && now >= this.deadline) {
+      if (this.#pinged === Infinity) this.check(answerTime, now);
+      else this.#end({ ...lost('a heartbeat was not answered'), silence: this.#silence });
+    }
+  }
+
+  /** Sends a heartbeat, which must be answered within patience. */
+  check(patience: number, now: number): void {
+    if (this.#state !== 'welcomed') return;
+    if (this.#pinged !== Infinity) {
+      this.#patience = Math.min(this.#patience, now - this.#pinged + patience);
+      return;
+    }
+    const silence = now - Math.max(this.#read, this.#wrote);
+    this.#write({ type: 'ping', payload: new Uint8Array(0) }, now);
+    this.#pinged = now;
+    this.#patience = patience;
+    this.#silence = silence;
+  }
+
+  /** Whether one more message may be sent now. */
+  get room(): boolean {
+    return this.#state === 'welcomed' && this.#sent.length < Math.max(this.#welcome!.inflight ?? 0, 1);
+  }
+
+  send(e: Entry, now: number): void {
+    const w = this.#welcome!;
+    const f = { ...newSend({ n: 0 }), media: e.type, urgency: e.urgency, attrs: e.attrs, body: e.data };
+    const attrs = e.attrs.reduce((n, [name, value]) => n + 3 * (name.length + value.length) + 10, 0);
+    const size = e.data.length + 3 * (e.to.length + e.id.length + e.type.length) + attrs + 64;
+    if (size > (w.maxFrame ?? Infinity)) {
+      this.#on.refused(e, 'too-large', 'the server takes no message of that size');
+      return;
+    }
+    if (e.expires > 0) f.expires = Math.max(Math.round(e.expires - now), 1);
+    f.to = this.#writer!.to(e.to);
+    this.#sent.push(e);
+    if (this.#asked === Infinity) this.#asked = now;
+    this.#write({ ...f, id: this.#writer!.id(e.id) }, now);
+  }
+
+  /** The application has everything up to here. */
+  handled(place: number, more: boolean, now: number): void {
+    this.#handled = Math.max(this.#handled, place);
+    if (this.#state !== 'welcomed') return;
+    const due = Math.min(this.#handled, this.#brought) - this.#acked;
+    if (!more || due >= ackEvery || now - this.#ackedAt >= ackTime) this.#acknowledge(now);
+  }
+
+  set(change: { interval?: number; token?: string }, now: number): void {
+    if (this.#state === 'welcomed') this.#write({ type: 'set', ...change }, now);
+  }
+
+  /** Says goodbye. */
+  close(now: number): void {
+    if (this.#state === 'welcomed') this.#write({ type: 'close', code: 'done' }, now);
+    this.stop();
+  }
+
+  /** Ends without a word. */
+  stop(): void {
+    this.#state = 'ended';
+  }
+
+  #beatDue(): number {
+    // The NAT and the server count our bytes, we count the server's.
+    const due = Math.min(this.#read, this.#wrote) + this.#interval;
+    return this.#sent.length > 0 ? Math.min(due, this.#asked + unanswered) : due;
+  }
+
+  /** What is to be acknowledged on the next frame's back, and is taken to be. */
+  #ackStep(now: number): number {
+    // The application may have handled what this connection has not brought
+    // again yet. The server would take that for a mistake.
+    const to = Math.min(this.#handled, this.#brought);
+    const step = Math.max(to - this.#acked, 0);
+    if (step > 0) {
+      this.#acked = to;
+      this.#ackedAt = now;
+    }
+    return step;
+  }
+
+  #acknowledge(now: number): void {
+    const step = this.#ackStep(now);
+    if (step > 0) this.#write({ type: 'ack', step }, now);
+  }
+
+  #write(f: Frame, now: number): void {
+    const ack = this.#state === 'welcomed' && f.type !== 'ack' ? this.#ackStep(now) : 0;
+    this.#out.push(encode(f, ack));
+    this.#wrote = now;
+    this.#on.trace(() => 'C: ' + format(f, ack));
+  }
+
+  #end(end: End): void {
+    this.#state = 'ended';
+    this.#on.ended(end);
+  }
+
+  #frame(raw: Raw, now: number): void {
+    const f = decode(raw);
+    this.#on.trace(() => 'S: ' + format(f, raw.ack));
+    if (f.type === 'close') return this.#closedBy(f);
+    if (this.#state === 'greeting') {
+      if (f.type === 'welcome') return this.#welcomed(f, now);
+      if (f.type === 'unknown') return;
+      throw new ProtocolError(`link: the server begins with ${f.type}`);
+    }
+    switch (f.type) {
+      case 'msg': {
+        const m = this.#reader!.read(f);
+        this.#brought = m.seq;
+        return this.#on.message(m);
+      }
+      case 'trimmed':
+        this.#reader!.place += f.step;
+        this.#brought = this.#reader!.place;
+        return this.#on.trimmed(this.#brought);
+      case 'stored':
+        for (const r of f.runs) {
+          let seq = this.#told + r.step;
+          this.#told = seq + r.count - 1;
+          for (let n = 0; n < r.count; n++) this.#on.stored(this.#answered(), seq++, r.duplicate);
+        }
+        return;
+      case 'refused':
+        return this.#on.refused(this.#answered(), f.code, f.text);
+      case 'ping':
+        return this.#write({ type: 'pong', payload: f.payload.slice() }, now);
+      case 'set':
+        if (f.interval) this.#interval = Math.max(f.interval, shortestInterval);
+        if (f.expires) this.#on.renewed(f.expires);
+    }
+  }
+
+  #answered(): Entry {
+    const e = this.#sent.shift();
+    if (!e) throw new ProtocolError('link: the server answers what was not sent');
+    if (this.#sent.length === 0) this.#asked = Infinity;
+    return e;
+  }
+
+  #welcomed(w: Welcome, now: number): void {
+    const cursor = w.cursor ?? 0;
+    this.#welcome = w;
+    this.#state = 'welcomed';
+    this.#reader = new MsgReader(cursor, w.time ?? 0);
+    this.#writer = new SendWriter(this.#o.hello.prefix ?? '', w.peers ?? 0);
+    this.#brought = this.#acked = cursor;
+    this.#handled = Math.max(this.#handled, cursor);
+    this.#ackedAt = now;
+    this.#interval = Math.max(w.interval ?? 0, shortestInterval);
+    this.#wrote = now;
+    this.#on.welcomed(w);
+  }
+
+  #closedBy(f: Close): void {
+    const end: End = { told: true, code: f.code, text: f.text ?? '' };
+    if (f.back !== undefined) end.back = f.back;
+    this.#end(end);
+  }
+}

@@ -1,0 +1,140 @@
+// What an application gives and is given.
+
+import type { Urgency } from './codec/codes.js';
+import type { Attr } from './codec/message.js';
+
+export type { Attr, Urgency };
+
+/** A message to be sent. */
+export interface Draft {
+  /** An address: "bob" or "bob@example.org". */
+  to: string;
+  /** The message as text. A message has a body or data, or neither. */
+  body?: string;
+  /** The message as bytes. */
+  data?: Uint8Array;
+  /** Makes a repetition harmless: the same id is stored once. A fresh one by default. */
+  id?: string;
+  /** The media type; text/plain by default, application/octet-stream for data. */
+  type?: string;
+  /** For how many milliseconds the message is worth delivering; for ever by default. */
+  expires?: number;
+  /** How much it matters to a device that saves its battery; "normal" by default. */
+  urgency?: Urgency;
+  /** Properties that travel with the message. */
+  attrs?: Attr[];
+}
+
+/** Says that a message is durable: the server has it on disk. */
+export interface Receipt {
+  id: string;
+  /** Its place in the recipient's box. */
+  seq: number;
+  /** The server had it already: an earlier try had arrived. */
+  duplicate: boolean;
+}
+
+const text = new TextDecoder();
+
+/** A message received. */
+export class Message {
+  /** Its place in the box. Places only grow; they may have holes. */
+  readonly seq: number;
+  /** The place of the message before it, as this device sees the box. */
+  readonly prev: number;
+  /** The id that the sender gave it. */
+  readonly id: string;
+  readonly from: string;
+  readonly to: string;
+  /** The sender's device, empty if it is not told. */
+  readonly device: string;
+  readonly time: Date;
+  readonly expires: Date | undefined;
+  /** The media type; text/plain; charset=utf-8 if the sender gave none. */
+  readonly type: string;
+  readonly urgency: Urgency;
+  readonly attrs: Attr[];
+  readonly data: Uint8Array;
+  /**
+   * If not zero, the body has so many bytes, more than this device takes
+   * (Options.maxMessage), and data is empty.
+   */
+  readonly left: number;
+
+  constructor(m: Omit<Message, 'body' | 'json'>) {
+    this.seq = m.seq;
+    this.prev = m.prev;
+    this.id = m.id;
+    this.from = m.from;
+    this.to = m.to;
+    this.device = m.device;
+    this.time = m.time;
+    this.expires = m.expires;
+    this.type = m.type;
+    this.urgency = m.urgency;
+    this.attrs = m.attrs;
+    this.data = m.data;
+    this.left = m.left;
+  }
+
+  /** The data as text. */
+  get body(): string {
+    return text.decode(this.data);
+  }
+
+  /** The data as JSON. It throws if it is none. */
+  json(): unknown {
+    return JSON.parse(this.body);
+  }
+}
+
+/** The server will not store a message. */
+export class RefusedError extends Error {
+  override name = 'RefusedError';
+  readonly id: string;
+  /** "unknown-recipient", "too-large", "conflict", "invalid", "forbidden", "remote"; or "expired" before it could be sent. */
+  readonly code: string;
+
+  constructor(id: string, code: string, text = '') {
+    super(`refused: ${code}${text === '' ? '' : `: ${text}`}`);
+    this.id = id;
+    this.code = code;
+  }
+}
+
+/** The client is closed: by the application, or because the server does not want it back. */
+export class ClosedError extends Error {
+  override name = 'ClosedError';
+  /** "done", "denied", "replaced", "removed", "upgrade-required", "insecure", "wrong-account", … */
+  readonly code: string;
+
+  constructor(code: string, text = '') {
+    super(`closed: ${code}${text === '' ? '' : `: ${text}`}`);
+    this.code = code;
+  }
+}
+
+/** How the client is connected. */
+export interface ConnectionState {
+  /** "waiting" is for the next attempt, "closed" is for good. */
+  state: 'connecting' | 'online' | 'waiting' | 'closed';
+  /** The way it is connected, or tries to. */
+  way?: 'tcp' | 'websocket' | 'poll';
+  /** Milliseconds to the next attempt, when waiting. */
+  again?: number;
+  /** Why the last connection ended: a word, and more for people. */
+  reason?: { code: string; text: string };
+}
+
+/** What a client tells, by the name of the event. */
+export interface Events {
+  state: ConnectionState;
+  /** A message is stored. Also those that were queued before a restart. */
+  stored: Receipt;
+  /** A message will not be stored. Also those that were queued before a restart. */
+  refused: RefusedError;
+  /** Messages behind after and before before are gone from the server and will not come. */
+  gap: { after: number; before: number };
+  /** The handler of messages threw, or the store failed. The client goes on. */
+  error: unknown;
+}

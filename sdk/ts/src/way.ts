@@ -1,0 +1,103 @@
+// What a client and its ways to the server know of each other. A way makes
+// connections; a connection is used once.
+
+import type { Entry } from './store/store.js';
+import type { Message } from './types.js';
+
+/** What a connection says when it begins. */
+export interface Login {
+  token?: string;
+  user?: string;
+  password?: string;
+  device?: string;
+  /** Everything up to here is on the device; undefined if it is not sure that the place is of this account. */
+  after?: number;
+  network?: string;
+  /** The greatest number of an id that was ever given to a connection. */
+  used: number;
+  /** Milliseconds between heartbeats, if it should not be as the server advises. */
+  interval?: number;
+}
+
+/** Why a connection ended. */
+export interface End {
+  /** The server said so; otherwise it is only lost. */
+  told: boolean;
+  code: string;
+  text: string;
+  /** Milliseconds after which to come back. Undefined: do not, if it was told. */
+  back?: number;
+  /** The heartbeat that was not answered came after such a silence, in milliseconds. */
+  silence?: number;
+}
+
+export const lost = (text: string): End => ({ told: false, code: 'lost', text });
+
+export interface Welcomed {
+  address: string;
+  device: string;
+  /** Messages begin after this place; undefined if the way does not tell. */
+  cursor?: number;
+  /** When the token ends and what time it is, by the server's clock. */
+  expires?: number;
+  time?: number;
+}
+
+/** The client, as a connection sees it. */
+export interface Owner {
+  /** It is logged in. The answer is where to begin; undefined: where the server thinks. */
+  welcomed(w: Welcomed): number | undefined;
+  message(m: Message): void;
+  /** Everything up to here will not come. */
+  gap(to: number): void;
+  /** The next message to be sent, which the connection answers or returns. */
+  take(): Entry | undefined;
+  stored(e: Entry, seq: number, duplicate: boolean): void;
+  refused(e: Entry, code: string, text: string): void;
+  /** A heartbeat was answered that came after such a silence. */
+  survived(silence: number): void;
+  /** The server has taken a fresh token, which ends then. */
+  renewed(expires: number): void;
+  /** Called last, with what was not answered. */
+  ended(end: End, unanswered: Entry[]): void;
+  trace(line: () => string): void;
+}
+
+/** One connection. */
+export interface Connection {
+  /** There is something to send. */
+  work(): void;
+  /** The application has everything up to here. */
+  handled(place: number, more: boolean): void;
+  /** Changes what was agreed. */
+  set(change: { interval?: number; token?: string }): void;
+  /** Asks whether the server is still there, and gives it so long to answer. */
+  check(patience: number): void;
+  /** Says goodbye and ends. */
+  close(): Promise<void>;
+  /** Ends at once. The result is what was not answered. */
+  drop(): Entry[];
+}
+
+/** A stream of bytes in both directions. */
+export interface Carrier {
+  send(bytes: Uint8Array): void;
+  close(): void;
+}
+
+export interface CarrierEvents {
+  open(): void;
+  data(bytes: Uint8Array): void;
+  /** Called once, last. */
+  closed(why: string): void;
+}
+
+/** Begins to open a carrier. */
+export type Dial = (on: CarrierEvents) => Carrier;
+
+export interface Way {
+  readonly name: 'tcp' | 'websocket' | 'poll';
+  open(login: Login, owner: Owner): Connection;
+  /** Looks whether the way is open, without logging in. If it is, go makes a connection of it. */
+  knock?(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void;
+}

@@ -46,6 +46,7 @@ type client struct {
 	authed   bool
 	header   bool // ours was sent on this stream
 	asked    bool // we asked for a sign of life
+	choked   bool // reading is paused since the connection is behind
 	failures uint8
 	claimed  uint32 // the h of a <resume/> that waits
 	login    *login // while SASL is under way
@@ -82,7 +83,8 @@ func (x *client) Open(c *conn.Conn) error {
 func (x *client) Data(p []byte) (n int, err error) {
 	x.lastIn, x.asked = x.c.Now(), false
 	for n < len(p) && x.phase != atEnd && x.phase != atWork && x.phase != atTLS {
-		if len(x.posts) >= x.s.cfg.MaxPosts {
+		if x.behind() {
+			x.choked = true
 			x.c.PauseRead(true)
 			break
 		}
@@ -108,6 +110,12 @@ func (x *client) Data(p []byte) (n int, err error) {
 		n = len(p)
 	}
 	return n, nil
+}
+
+// behind reports whether nothing more should be read for now: too many messages
+// wait for the disk, or the client does not read what it is told.
+func (x *client) behind() bool {
+	return len(x.posts) >= x.s.cfg.MaxPosts || x.c.Room() <= 0
 }
 
 // def is the namespace of what does not name one: a frame of RFC 7395 names
@@ -372,11 +380,17 @@ func (x *client) Wake() error {
 		return nil
 	}
 	x.settle()
-	for _, p := range x.take() {
-		x.forward(p)
+	if x.c.Room() > 0 {
+		for _, p := range x.take() {
+			x.forward(p)
+		}
 	}
 	if x.phase == atSession && x.wants {
 		x.deliver()
+	}
+	if x.choked && !x.behind() && x.phase != atWork {
+		x.choked = false
+		x.c.PauseRead(false)
 	}
 	return nil
 }
@@ -418,7 +432,7 @@ func (x *client) wait() {
 }
 
 func (x *client) proceed(next phase) {
-	x.phase = next
+	x.phase, x.choked = next, false
 	x.c.PauseRead(false)
 }
 

@@ -229,14 +229,10 @@ func (x *client) settlePosts() {
 	if n == 0 {
 		return
 	}
-	full := len(x.posts) >= x.s.cfg.MaxPosts
 	if n == len(x.posts) {
 		x.posts = nil
 	} else {
 		x.posts = x.posts[n:]
-	}
-	if full && x.phase == atSession {
-		x.c.PauseRead(false)
 	}
 }
 

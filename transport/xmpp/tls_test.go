@@ -81,14 +81,16 @@ func (w *wire) say(s string) { io.WriteString(w.nc, s) }
 func (w *wire) until(end string) string {
 	w.t.Helper()
 	var got strings.Builder
-	for !strings.HasSuffix(got.String(), end) {
-		b, err := w.r.ReadByte()
+	for {
+		s, err := w.r.ReadString('>')
+		got.WriteString(s)
 		if err != nil {
-			w.t.Fatalf("%v after %q, want %q", err, got.String(), end)
+			w.t.Fatalf("%v after %.1000q, want %q", err, got.String(), end)
 		}
-		got.WriteByte(b)
+		if all := got.String(); strings.HasSuffix(all, end) {
+			return all
+		}
 	}
-	return got.String()
 }
 
 func (w *wire) startTLS(cfg *tls.Config) error {
@@ -284,4 +286,30 @@ func TestWebSocket(t *testing.T) {
 	say("<message to='alice@localhost'><body>without a namespace</body></message>")
 	hear("<stream:error xmlns:stream='http://etherx.jabber.org/streams'><unsupported-stanza-type")
 	hear("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>")
+}
+
+// A client that asks and does not listen is not read any more, and harms
+// nobody else; when it listens again it has all its answers.
+func TestClientThatDoesNotRead(t *testing.T) {
+	s := serveSockets(t, Config{Insecure: true})
+	w := dialWire(t, s.addr)
+	w.say(open + "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHNlY3JldA==</auth>" + open +
+		"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>deaf</resource></bind></iq>")
+	w.until("<jid>alice@localhost/deaf</jid></bind></iq>")
+	const n = 20_000
+	go func() {
+		ask := strings.Repeat("<iq type='get' id='x' to='localhost'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>", 100)
+		for range n / 100 {
+			w.say(ask)
+		}
+		w.say("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
+	}()
+	// Meanwhile somebody else is served.
+	o := dialWire(t, s.addr)
+	o.say(open)
+	o.until("</stream:features>")
+	got := w.until("id='last'/>")
+	if c := strings.Count(got, "id='x'"); c != n {
+		t.Errorf("%d answers, want %d", c, n)
+	}
 }

@@ -118,7 +118,7 @@ func (h *house) encode(text string) ([]byte, error) {
 	return []byte(strings.ReplaceAll(text, "$previd", h.previd)), nil
 }
 
-var random = regexp.MustCompile(`\b(id|previd|origin-id)='(ping-[A-Z0-9]{8}|[A-Z2-7]{26})'`)
+var random = regexp.MustCompile(`\b(id|previd|origin-id)='(ping-[A-Z0-9]{8}|[A-Z2-7]{26}|[a-z2-7]{12}\.[0-9]+)'`)
 var someday = regexp.MustCompile(`stamp='[^']*'`)
 var previd = regexp.MustCompile(`<enabled [^>]*\bid='([A-Z2-7]{26})'`)
 

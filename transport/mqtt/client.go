@@ -23,9 +23,10 @@ type client struct {
 
 	queue, inbox *stream // what is read from boxes; nil if nothing is
 
-	key      string        // the session's, user/device
-	last     time.Time     // when the client was last heard
-	patience time.Duration // how long it may be silent; zero is for ever
+	fan *fanout // borrowed for a round
+
+	last     int64  // when the client was last heard, Unix nanoseconds
+	patience uint32 // milliseconds that it may be silent; zero is for ever
 
 	version packet.Version
 	state   state
@@ -41,8 +42,8 @@ type client struct {
 	quota atomic.Int32  // what the client's Receive Maximum leaves
 
 	// Set before others can see the client, then constant.
-	maxPacket int
-	aliasMax  uint16
+	maxSize  uint32
+	aliasMax uint16
 
 	mu      sync.Mutex // others push under it; it may be held while c.c.Send is called
 	gone    bool       // guarded by mu
@@ -108,8 +109,23 @@ func (c *client) finish(code packet.Code) {
 	c.c.Wake()
 }
 
-func (c *client) user() string   { return c.key[:c.users] }
-func (c *client) device() string { return c.key[min(int(c.users)+1, len(c.key)):] }
+// key names the session, user/device; it is empty before the client has said
+// who it is.
+func (c *client) key() string {
+	switch {
+	case c.s != nil:
+		return c.s.key
+	case c.x != nil && c.x.login != nil:
+		return c.x.login.key
+	}
+	return ""
+}
+
+func (c *client) user() string { return c.key()[:c.users] }
+func (c *client) device() string {
+	key := c.key()
+	return key[min(int(c.users)+1, len(key)):]
+}
 func (c *client) who() auth.Who {
 	return auth.Who{User: c.user(), Device: c.device(), Role: c.role}
 }
@@ -117,13 +133,25 @@ func (c *client) who() auth.Who {
 // Open is called when bytes may be written.
 func (c *client) Open(cn *conn.Conn) error {
 	c.c = cn
-	c.last = cn.Now()
-	cn.SetAlarm(c.last.Add(c.srv.cfg.ConnectTimeout))
+	c.last = cn.Now().UnixNano()
+	cn.SetAlarm(cn.Now().Add(c.srv.cfg.ConnectTimeout))
 	return nil
 }
 
 // Data takes the packets that are complete.
 func (c *client) Data(p []byte) (n int, err error) {
+	n, err = c.packets(p)
+	if n > 0 {
+		c.last = c.c.Now().UnixNano()
+	}
+	if c.fan != nil {
+		c.srv.giveBack(c.fan)
+		c.fan = nil
+	}
+	return n, err
+}
+
+func (c *client) packets(p []byte) (n int, err error) {
 	for c.state == waiting || c.state == proving || c.state == up && !c.paused {
 		first, body, size, err := packet.Split(p[n:], c.srv.cfg.MaxPacket)
 		if err != nil {
@@ -133,7 +161,6 @@ func (c *client) Data(p []byte) (n int, err error) {
 			break
 		}
 		n += size
-		c.last = c.c.Now()
 		if err := c.packet(first, body); err != nil {
 			return n, c.refuse(packet.Type(first>>4), err)
 		}
@@ -314,8 +341,8 @@ func (c *client) disconnect(first byte, body []byte) error {
 	if d.Properties.Has(packet.SessionExpiry) {
 		e := d.Properties.Num(packet.SessionExpiry, 0)
 		var was uint32
-		if c.s.kept != nil {
-			was = uint32(c.s.kept.expiry / time.Second)
+		if c.s.kept.Load() != nil {
+			was = uint32(c.s.kept.Load().expiry / time.Second)
 		}
 		// "If the Session Expiry Interval in the CONNECT packet was zero, then
 		// it is a Protocol Error to set a non-zero Session Expiry Interval in
@@ -323,8 +350,8 @@ func (c *client) disconnect(first byte, body []byte) error {
 		if was == 0 && e != 0 {
 			return &packet.Error{Code: packet.ProtocolError, Text: "session expiry raised from 0"}
 		}
-		if c.s.kept != nil {
-			c.s.kept.expiry = c.srv.clampExpiry(e)
+		if c.s.kept.Load() != nil {
+			c.s.kept.Load().expiry = c.srv.clampExpiry(e)
 		}
 	}
 	// "On receipt of DISCONNECT the Server: MUST discard any Will Message
@@ -354,7 +381,7 @@ func (c *client) Alarm() error {
 	// "If the Keep Alive value is non-zero and the Server does not receive an
 	// MQTT Control Packet from the Client within one and a half times the Keep
 	// Alive time period, it MUST close the Network Connection" [MQTT-3.1.2-22]
-	if c.patience > 0 && now.Sub(c.last) >= c.patience {
+	if c.patience > 0 && now.Sub(time.Unix(0, c.last)) >= c.silence() {
 		c.goodbye(packet.KeepAliveTimeout)
 		return conn.ErrTimeout
 	}
@@ -362,10 +389,12 @@ func (c *client) Alarm() error {
 	return nil
 }
 
+func (c *client) silence() time.Duration { return time.Duration(c.patience) * time.Millisecond }
+
 func (c *client) setAlarm() {
 	var at time.Time
 	if c.patience > 0 {
-		at = c.last.Add(c.patience)
+		at = time.Unix(0, c.last).Add(c.silence())
 	}
 	if c.x != nil && !c.x.until.IsZero() && (at.IsZero() || c.x.until.Before(at)) {
 		at = c.x.until
@@ -400,8 +429,8 @@ func (c *client) Closed(why error) {
 	if c.s != nil {
 		c.leave()
 		c.srv.log.Debug("session ended", "user", c.user(), "device", c.device(), "reason", why)
-	} else if c.key != "" {
-		c.srv.sessions.leave(c.key, c, true)
+	} else if key := c.key(); key != "" {
+		c.srv.sessions.leave(key, c, true)
 	}
 	c.state = ended
 }
@@ -415,7 +444,7 @@ func (c *client) leave() {
 	if c.x != nil {
 		w = c.x.will
 	}
-	k := s.kept
+	k := s.kept.Load()
 	if k != nil && k.expiry == 0 {
 		srv.wipe(s)
 		k = nil

@@ -16,6 +16,7 @@ import (
 // login is a CONNECT that is being looked at.
 type login struct {
 	packet packet.Connect
+	key    string // of the session
 	who    auth.Who
 	err    error
 	done   atomic.Bool // who and err are there
@@ -27,7 +28,7 @@ func (c *client) connect(first byte, body []byte) error {
 	p := &lg.packet
 	err := p.Decode(first, body)
 	c.version = p.Version
-	c.maxPacket = int(min(p.Properties.Num(packet.MaximumPacketSize, packet.MaxRemaining+5), packet.MaxRemaining+5))
+	c.maxSize = min(p.Properties.Num(packet.MaximumPacketSize, packet.MaxRemaining+5), packet.MaxRemaining+5)
 	if err != nil {
 		return c.turnAway(err)
 	}
@@ -138,7 +139,7 @@ func (c *client) connack(code packet.Code, props *packet.Properties) (fits bool)
 		a.Properties = *props
 	}
 	b := a.Append(nil, c.version)
-	if fits = len(b) <= c.maxPacket; fits {
+	if fits = len(b) <= int(c.maxSize); fits {
 		c.c.Write(b)
 	}
 	return fits
@@ -180,7 +181,7 @@ func (c *client) checked() error {
 	}
 	// Client identifiers are each user's own, so that nobody can take over the
 	// session of another.
-	c.key = lg.who.User + "/" + deviceName(id)
+	lg.key = lg.who.User + "/" + deviceName(id)
 	c.users, c.role = uint16(len(lg.who.User)), lg.who.Role
 	if w := p.Will; w != nil {
 		// "MUST ... 0x87" where the will may not be published, so that the
@@ -196,12 +197,13 @@ func (c *client) checked() error {
 
 // enter goes on when the session is free.
 func (c *client) enter() error {
-	s := c.srv.sessions.claim(c.key, c)
+	s := c.srv.sessions.claim(c.key(), c)
 	if s == nil {
 		return nil // woken when it is
 	}
 	lg := c.x.login
 	p := &lg.packet
+	c.s = s
 	c.x.login = nil
 	props := &packet.Properties{}
 
@@ -233,7 +235,6 @@ func (c *client) enter() error {
 	c.srv.count.clients.Add(1)
 	// "The Server MUST acknowledge the CONNECT packet with a CONNACK packet
 	// containing a 0x00 (Success) Reason Code" [MQTT-3.1.4-5]
-	c.s = s
 	if !c.connack(packet.Success, props) {
 		return errors.New("mqtt: the client cannot take a CONNACK") // [MQTT-3.1.2-24]
 	}
@@ -289,7 +290,7 @@ func (c *client) keepalive(secs uint16, ps *packet.Properties) {
 			ps.SetNum(packet.ServerKeepAlive, uint32(min(k/time.Second, 65535)))
 		}
 	}
-	c.patience = keepalive.Patience(k)
+	c.patience = uint32(keepalive.Patience(k) / time.Millisecond)
 }
 
 // network names the way the client reaches us by the prefix of its address.

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/posthouse-im/posthouse/mailbox"
@@ -8,15 +9,20 @@ import (
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
-// fanout is the work of giving one message to all who subscribed. It is
-// borrowed from a pool for that long.
+// fanout is the work of giving messages to all who subscribed, one after the
+// other. A client borrows one from a pool for a round.
 type fanout struct {
 	m     message
 	now   time.Time
 	owned *message // m copied, once somebody must keep it
 	pub   *client  // the publisher, if it is a client
 
+	// found is what matches topic, as of generation gen. A publisher mostly
+	// sends to one topic, and then nothing has to be looked up.
 	found   topic.Found[*session]
+	topic   []byte
+	gen     uint64
+	one     target
 	targets []target
 	index   map[*session]int
 
@@ -30,11 +36,11 @@ type fanout struct {
 	boxes   []string   // queues that the message goes to
 	shares  []shareBox // queues that it goes to for a shared subscription
 	matched bool
-	sent    uint64
-	dropped uint64
 	self    bool // the publisher was sent a copy
 	hold    bool // its own copies at QoS 0 go into late
 	late    [][]byte
+
+	received, sent, dropped uint64 // since it was borrowed
 }
 
 type shareBox struct{ box, filter string }
@@ -54,18 +60,39 @@ func (srv *Server) borrow(now time.Time) *fanout {
 	return f
 }
 
+// next forgets the message, for another one.
+func (f *fanout) next() {
+	f.owned, f.have = nil, 0
+	f.matched, f.self, f.hold = false, false, false
+	if len(f.targets) > 0 {
+		clear(f.targets)
+		f.targets, f.index = f.targets[:0], nil
+	}
+	if len(f.boxes)+len(f.shares) > 0 {
+		clear(f.boxes)
+		clear(f.shares)
+		f.boxes, f.shares = f.boxes[:0], f.shares[:0]
+	}
+	if f.late != nil {
+		f.late = nil
+	}
+}
+
 func (srv *Server) giveBack(f *fanout) {
-	srv.count.sent.Add(f.sent)
+	if f.received > 0 {
+		srv.count.received.Add(f.received)
+	}
+	if f.sent > 0 {
+		srv.count.sent.Add(f.sent)
+	}
 	if f.dropped > 0 {
 		srv.count.dropped.Add(f.dropped)
 	}
+	f.next()
 	f.found.Reset()
-	clear(f.targets)
-	clear(f.boxes)
-	clear(f.shares)
-	f.targets, f.boxes, f.shares = f.targets[:0], f.boxes[:0], f.shares[:0]
-	f.m, f.owned, f.pub, f.have, f.index = message{}, nil, nil, 0, nil
-	f.matched, f.self, f.hold, f.late, f.sent, f.dropped = false, false, false, nil, 0, 0
+	f.m, f.pub, f.one = message{}, nil, target{}
+	f.topic, f.gen = f.topic[:0], 0
+	f.received, f.sent, f.dropped = 0, 0, 0
 	if cap(f.scratch) > 1<<16 {
 		f.scratch = nil
 	}
@@ -75,6 +102,17 @@ func (srv *Server) giveBack(f *fanout) {
 		}
 	}
 	srv.fans.Put(f)
+}
+
+// match finds the subscriptions for f.m.
+func (srv *Server) match(f *fanout) {
+	gen := srv.subs.Generation() + 1 // so that zero is never right
+	if f.gen == gen && bytes.Equal(f.topic, f.m.topic) {
+		return
+	}
+	f.found.Reset()
+	srv.subs.Match(f.m.topic, &f.found)
+	f.topic, f.gen = append(f.topic[:0], f.m.topic...), gen
 }
 
 // own is m for keeping.
@@ -137,13 +175,12 @@ func setID(p []byte, topic int, id uint16) {
 // deliver gives f.m to all who subscribed: what can go through memory at once;
 // queues that it must be posted to are left in f.boxes and f.shares.
 func (srv *Server) deliver(f *fanout) {
-	srv.subs.Match(f.m.topic, &f.found)
+	srv.match(f)
 	if len(f.found.Lists) == 1 && len(f.found.Groups) == 0 {
 		// The usual case: no session can be in one list twice.
-		var t target
 		for _, sub := range f.found.Lists[0] {
-			if f.aim(&t, sub) {
-				f.give(&t)
+			if f.aim(&f.one, sub) {
+				f.give(&f.one)
 			}
 		}
 		return
@@ -238,7 +275,7 @@ func (f *fanout) give(t *target) bool {
 	qos := min(f.m.qos, t.qos) // [MQTT-3.8.4-8]
 	retain := f.m.retain && t.retain
 	if qos > 0 {
-		if k := t.s.keptNow.Load(); k != nil {
+		if k := t.s.kept.Load(); k != nil {
 			f.boxes = append(f.boxes, k.box)
 			return true
 		}
@@ -274,7 +311,7 @@ func (f *fanout) share(g *topic.Group[*session]) {
 			continue
 		}
 		qos := min(f.m.qos, t.qos)
-		k := t.s.keptNow.Load()
+		k := t.s.kept.Load()
 		online := t.s.client.Load() != nil
 		switch {
 		case !online:
@@ -292,13 +329,16 @@ func (f *fanout) share(g *topic.Group[*session]) {
 		}
 	}
 	if away != nil {
-		f.shares = append(f.shares, shareBox{away.s.keptNow.Load().box, "$share/" + g.Share + "/" + g.Filter})
+		f.shares = append(f.shares, shareBox{away.s.kept.Load().box, "$share/" + g.Share + "/" + g.Filter})
 	}
 }
 
 // posts makes the posts that bring f.m to the queues, with records in the
 // last of them; none if there is nothing to write.
 func (srv *Server) posts(f *fanout, who string, records []mailbox.Record) []*mailbox.Post {
+	if len(f.boxes)+len(f.shares)+len(records) == 0 {
+		return nil
+	}
 	var ps []*mailbox.Post
 	one := func(boxes []string, share string) {
 		p := &mailbox.Post{Boxes: boxes}

@@ -41,7 +41,7 @@ func (c *client) publish(first byte, body []byte) error {
 		return err
 	}
 	srv := c.srv
-	srv.count.received.Add(1)
+	c.round().received++
 	if p.Properties != nil && p.Properties.Has(packet.SubscriptionID) {
 		// "A PUBLISH packet sent from a Client to a Server MUST NOT contain a
 		// Subscription Identifier" [MQTT-3.3.4-6]
@@ -169,7 +169,7 @@ func (c *client) hold(id uint16) {
 
 // holdPost is hold for the disk, if the session is kept.
 func (c *client) holdPost(id uint16) *mailbox.Post {
-	if c.s.kept == nil {
+	if c.s.kept.Load() == nil {
 		return nil
 	}
 	p := &mailbox.Post{Records: []mailbox.Record{{Key: gotKey(c.s.key, id), Value: []byte{form}}}}
@@ -181,10 +181,11 @@ func (c *client) holdPost(id uint16) *mailbox.Post {
 // spread publishes to the plain topics.
 func (c *client) spread(p *packet.Publish) error {
 	srv := c.srv
-	f := srv.borrow(c.c.Now())
-	defer srv.giveBack(f)
-	f.pub = c
-	f.m = message{topic: p.Topic, payload: p.Payload, qos: p.QoS, retain: p.Retain, from: c.s.key}
+	f := c.round()
+	f.next()
+	f.m.topic, f.m.payload, f.m.props = p.Topic, p.Payload, nil
+	f.m.qos, f.m.retain, f.m.from = p.QoS, p.Retain, c.s.key
+	f.m.expires = time.Time{}
 	if ps := p.Properties; ps != nil {
 		f.m.props = p.RawProperties
 		if p.Alias != 0 || ps.Has(packet.MessageExpiry) {
@@ -197,7 +198,7 @@ func (c *client) spread(p *packet.Publish) error {
 	var records []mailbox.Record
 	if p.QoS == 2 {
 		c.hold(p.ID)
-		if c.s.kept != nil {
+		if c.s.kept.Load() != nil {
 			// In the same batch as the message, so that after a crash it is
 			// known as received exactly if it was.
 			records = append(records, mailbox.Record{Key: gotKey(c.s.key, p.ID), Value: []byte{form}})
@@ -237,6 +238,13 @@ func (c *client) spread(p *packet.Publish) error {
 		}
 		return nil
 	}
+	if len(posts) == 0 && c.idle() {
+		c.say(a.t, a.id, a.code, "")
+		for _, b := range f.late {
+			c.c.Write(b)
+		}
+		return nil
+	}
 	for i, post := range posts {
 		post.Notify = (*bell)(c)
 		if i < len(posts)-1 {
@@ -253,13 +261,22 @@ func (c *client) spread(p *packet.Publish) error {
 	return nil
 }
 
+// round is the fanout of this round of packets.
+func (c *client) round() *fanout {
+	if c.fan == nil {
+		c.fan = c.srv.borrow(c.c.Now())
+		c.fan.pub = c
+	}
+	return c.fan
+}
+
 // idle reports whether no answer waits.
 func (c *client) idle() bool { return c.x == nil || len(c.x.acks) == 0 }
 
 // answer says a at once if it may, or in its turn.
 func (c *client) answer(a pending) {
 	if a.post == nil && c.idle() {
-		c.speak(&a)
+		c.speak(a)
 		return
 	}
 	x := c.more()
@@ -269,10 +286,10 @@ func (c *client) answer(a pending) {
 	}
 }
 
-func (c *client) speak(a *pending) {
+func (c *client) speak(a pending) {
 	switch {
 	case a.raw != nil:
-		if len(a.raw) <= c.maxPacket {
+		if len(a.raw) <= int(c.maxSize) {
 			c.c.Write(a.raw)
 		}
 	case a.t != 0:
@@ -313,7 +330,7 @@ func (c *client) acknowledge() error {
 		if a.t == packet.PUBACK {
 			x.open--
 		}
-		c.speak(a)
+		c.speak(*a)
 	}
 	if n == 0 {
 		return nil
@@ -365,7 +382,7 @@ func (c *client) submit(p *packet.Publish) error {
 	}
 	if p.QoS == 2 {
 		c.hold(p.ID)
-		if c.s.kept != nil {
+		if c.s.kept.Load() != nil {
 			post.Records = []mailbox.Record{{Key: gotKey(c.s.key, p.ID), Value: []byte{form}}}
 		}
 	}
@@ -466,7 +483,7 @@ func (c *client) released(id uint16) error {
 	a := pending{t: packet.PUBCOMP, id: id}
 	if _, ok := c.s.got[id]; ok {
 		delete(c.s.got, id)
-		if c.s.kept != nil {
+		if c.s.kept.Load() != nil {
 			// On disk before PUBCOMP: the client may then use the identifier
 			// for another message, which must not be taken for this one.
 			r := &c.more().round

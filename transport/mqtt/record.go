@@ -100,7 +100,7 @@ func openRecord(v []byte) fields {
 }
 
 func sessionRecord(s *session, left time.Time) mailbox.Record {
-	k := s.kept
+	k := s.kept.Load()
 	b := binary.AppendUvarint([]byte{form}, uint64(k.expiry/time.Second))
 	var ms uint64
 	if !left.IsZero() {
@@ -170,7 +170,7 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		k := &kept{expiry: time.Duration(f.num()) * time.Second}
 		ms := f.num()
 		k.box, k.user = f.text(), f.text()
-		s.kept = k
+		s.kept.Store(k)
 		all[key] = s
 		if ms != 0 {
 			left[s] = time.UnixMilli(int64(ms))
@@ -226,17 +226,16 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		if err := srv.loadPlace(ctx, s); err != nil {
 			return err
 		}
-		s.keptNow.Store(s.kept)
 		srv.sessions.shard(key).all[key] = s
 		srv.count.sessions.Add(1)
-		srv.setAway(s.kept, true)
-		if s.kept.expiry < forever*time.Second {
+		srv.setAway(s.kept.Load(), true)
+		if s.kept.Load().expiry < forever*time.Second {
 			at := left[s]
 			if at.IsZero() { // it was connected when the server ended
 				at = time.Now()
 			}
-			s.kept.until = at.Add(s.kept.expiry)
-			srv.clock.set(s, taskExpiry, s.kept.until)
+			s.kept.Load().until = at.Add(s.kept.Load().expiry)
+			srv.clock.set(s, taskExpiry, s.kept.Load().until)
 		}
 	}
 	return nil
@@ -244,8 +243,8 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 
 // loadPlace reads how far a session's queue was acknowledged and released.
 func (srv *Server) loadPlace(ctx context.Context, s *session) error {
-	q := &s.kept.queue
-	cur, _, err := srv.core.Mail.Cursor(ctx, s.kept.box, queueDevice)
+	q := &s.kept.Load().queue
+	cur, _, err := srv.core.Mail.Cursor(ctx, s.kept.Load().box, queueDevice)
 	if err != nil {
 		return err
 	}

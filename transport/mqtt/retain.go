@@ -87,7 +87,7 @@ func (c *client) sendOld() {
 		}
 		f.m, f.have = *o.m, 0
 		qos := min(opts.QoS(), o.m.qos)
-		if k := c.s.kept; k != nil && qos > 0 {
+		if k := c.s.kept.Load(); k != nil && qos > 0 {
 			// Through the queue, so that it is kept until it is acknowledged.
 			f.m.retain = true
 			p := &mailbox.Post{Boxes: []string{k.box}}
@@ -100,7 +100,7 @@ func (c *client) sendOld() {
 		// set to 1" [MQTT-3.3.1-8]
 		b := f.bytes(c.version, qos, true, ids)
 		if qos == 0 {
-			if len(b) <= c.maxPacket {
+			if len(b) <= int(c.maxSize) {
 				c.c.Write(b)
 				f.sent++
 			}
@@ -118,7 +118,7 @@ func (c *client) sendOld() {
 		}
 		pid := w.take(qos)
 		c.mu.Unlock()
-		if len(b) > c.maxPacket {
+		if len(b) > int(c.maxSize) {
 			c.mu.Lock()
 			w.back(pid)
 			c.mu.Unlock()

@@ -28,9 +28,9 @@ type session struct {
 	client atomic.Pointer[client]
 	subs   []subscription
 	got    map[uint16]struct{} // QoS 2 identifiers received and not released
-	kept   *kept               // nil for a session that ends with its connection
-	// keptNow mirrors kept for other connections.
-	keptNow atomic.Pointer[kept]
+	// kept is nil for a session that ends with its connection. Written by the
+	// owner, read by everybody; what it points to is the owner's.
+	kept atomic.Pointer[kept]
 
 	owner, next *client // guarded by the shard
 }
@@ -195,10 +195,10 @@ func (t *sessions) leave(key string, c *client, drop bool) (last bool) {
 //	"If the Server accepts a connection with Clean Start set to 1 ... MUST set
 //	Session Present to 0" [MQTT-3.2.2-2]
 func (srv *Server) adopt(c *client, s *session, expiry time.Duration) {
-	if s.kept != nil && c.clean {
+	if s.kept.Load() != nil && c.clean {
 		srv.wipe(s)
 	}
-	switch k := s.kept; {
+	switch k := s.kept.Load(); {
 	case k != nil:
 		// "If a new Network Connection to this Session is made before the Will
 		// Delay Interval has passed, the Server MUST NOT send the Will
@@ -216,7 +216,7 @@ func (srv *Server) adopt(c *client, s *session, expiry time.Duration) {
 // start lets messages come.
 func (c *client) start(s *session) {
 	s.client.Store(c)
-	if k := s.kept; k != nil {
+	if k := s.kept.Load(); k != nil {
 		c.open(&c.queue, k.box, queueDevice, &k.queue, queueIDs)
 	}
 	for i := range s.subs {
@@ -243,7 +243,7 @@ func (srv *Server) unsubscribeAll(s *session) {
 		}
 	}
 	var rs []mailbox.Record
-	if s.kept != nil {
+	if s.kept.Load() != nil {
 		for i := range s.subs {
 			rs = append(rs, mailbox.Record{Key: subKey(s.key, s.subs[i].filter)})
 		}
@@ -254,20 +254,18 @@ func (srv *Server) unsubscribeAll(s *session) {
 
 // keep makes s outlive its connection by expiry.
 func (srv *Server) keep(c *client, s *session, expiry time.Duration) {
-	s.kept = &kept{box: newBox(s.key), user: c.user(), expiry: expiry}
-	s.keptNow.Store(s.kept)
+	s.kept.Store(&kept{box: newBox(s.key), user: c.user(), expiry: expiry})
 	srv.count.sessions.Add(1)
 	srv.write([]mailbox.Record{sessionRecord(s, time.Time{})})
 }
 
 // unkeep makes s end with its connection. Its queue is dropped.
 func (srv *Server) unkeep(s *session) {
-	k := s.kept
+	k := s.kept.Load()
 	if k == nil {
 		return
 	}
-	s.kept = nil
-	s.keptNow.Store(nil)
+	s.kept.Store(nil)
 	srv.setAway(k, false)
 	srv.count.sessions.Add(-1)
 	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}}
@@ -283,7 +281,7 @@ func (srv *Server) unkeep(s *session) {
 
 // away is called when the owner's connection has ended and nobody took over.
 func (srv *Server) away(s *session, w *will, now time.Time) {
-	k := s.kept
+	k := s.kept.Load()
 	sh := srv.sessions.shard(s.key)
 	sh.mu.Lock()
 	srv.setAway(k, true)
@@ -322,7 +320,7 @@ func (srv *Server) due(s *session, t task) {
 	now := time.Now()
 	sh := srv.sessions.shard(s.key)
 	sh.mu.Lock()
-	k := s.kept
+	k := s.kept.Load()
 	if s.owner != nil || k == nil || sh.all[s.key] != s {
 		sh.mu.Unlock()
 		return
@@ -349,7 +347,7 @@ func (srv *Server) due(s *session, t task) {
 
 // fireWill publishes a will that waits for its delay, since the session ends.
 func (srv *Server) fireWill(s *session) {
-	if k := s.kept; k != nil && k.will != nil {
+	if k := s.kept.Load(); k != nil && k.will != nil {
 		w := k.will
 		k.will = nil
 		srv.publishWill(w)

@@ -152,7 +152,7 @@ func (st *stream) write(p *outgoing, e *mailbox.Entry) bool {
 			flags |= 8
 		}
 	}
-	if packet.PublishSize(c.version, flags, len(p.topic), len(p.props), len(p.payload)) > c.maxPacket { // [MQTT-3.1.2-25]
+	if packet.PublishSize(c.version, flags, len(p.topic), len(p.props), len(p.payload)) > int(c.maxSize) { // [MQTT-3.1.2-25]
 		c.srv.count.dropped.Add(1)
 		return false
 	}
@@ -240,7 +240,7 @@ func (st *stream) writeReleases(r *roundOfRecords) {
 			v = binary.AppendUvarint(v, uint64(fl.seq))
 		}
 	}
-	r.records = append(r.records, mailbox.Record{Key: relKey(st.c.key), Value: v})
+	r.records = append(r.records, mailbox.Record{Key: relKey(st.c.s.key), Value: v})
 	for _, id := range st.release {
 		r.answers = append(r.answers, pending{t: packet.PUBREL, id: id})
 	}

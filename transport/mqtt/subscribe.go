@@ -66,7 +66,7 @@ func (c *client) subscribe(first byte, body []byte) error {
 			c.srv.count.refused.Add(1)
 			continue
 		}
-		if c.s.kept != nil {
+		if c.s.kept.Load() != nil {
 			records = append(records, subRecord(c.s, sb))
 		}
 		if sb.sub == nil {
@@ -185,7 +185,7 @@ func (c *client) unsubscribe(first byte, body []byte) error {
 		if sb.sub != nil {
 			c.srv.subs.Remove(sb.share(), sb.sub)
 		}
-		if c.s.kept != nil {
+		if c.s.kept.Load() != nil {
 			records = append(records, mailbox.Record{Key: subKey(c.s.key, filter)})
 		}
 		last := len(c.s.subs) - 1

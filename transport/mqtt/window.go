@@ -112,11 +112,11 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 		// "The Server MUST NOT send packets exceeding Maximum Packet Size to
 		// the Client" [MQTT-3.1.2-24]; "it MUST discard it without sending it
 		// and then behave as if it had completed sending" [MQTT-3.1.2-25]
-		if f.hold && f.pub == c && len(b) <= c.maxPacket {
+		if f.hold && f.pub == c && len(b) <= int(c.maxSize) {
 			f.late = append(f.late, slices.Clone(b))
 			return true
 		}
-		if len(b) > c.maxPacket || !c.c.Send(b) {
+		if len(b) > int(c.maxSize) || !c.c.Send(b) {
 			f.dropped++
 			return false
 		}
@@ -160,7 +160,7 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 
 // tooLong reports whether the packet can never be sent.
 func (c *client) tooLong(f *fanout, qos byte, retain bool, ids []uint32) bool {
-	return len(f.bytes(c.version, qos, retain, ids)) > c.maxPacket
+	return len(f.bytes(c.version, qos, retain, ids)) > int(c.maxSize)
 }
 
 // sendLocked sends one PUBLISH, under a topic alias if the client has them.
@@ -185,11 +185,11 @@ func (c *client) sendLocked(f *fanout, qos byte, retain bool, ids []uint32, id u
 			setID(b, len(f.m.topic), id)
 		}
 	}
-	if len(b) > c.maxPacket || !c.c.Send(b) {
+	if len(b) > int(c.maxSize) || !c.c.Send(b) {
 		if fresh {
 			c.aliases.forget(f.m.topic)
 		}
-		if qos == 0 || len(b) > c.maxPacket {
+		if qos == 0 || len(b) > int(c.maxSize) {
 			f.dropped++
 		}
 		return false

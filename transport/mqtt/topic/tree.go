@@ -76,18 +76,35 @@ func (g *Group[O]) Subs() []*Sub[O] {
 	return g.list.subs
 }
 
-// leaf is what hangs at one filter.
+// leaf is what hangs at one filter: most often one subscription, so that it is
+// small.
 type leaf[O any] struct {
-	list   list[O]
+	subs []*Sub[O] // like list's
+	more *rest[O]  // nil while there is no need
+}
+
+type rest[O any] struct {
+	dead   int         // of subs
 	groups []*Group[O] // grows in place like a list; replaced when one goes
 }
 
-func (l *leaf[O]) empty() bool { return len(l.list.subs) == 0 && len(l.groups) == 0 }
+func (l *leaf[O]) rest() *rest[O] {
+	if l.more == nil {
+		l.more = new(rest[O])
+	}
+	return l.more
+}
+
+func (l *leaf[O]) empty() bool {
+	return len(l.subs) == 0 && (l.more == nil || len(l.more.groups) == 0)
+}
 
 func (l *leaf[O]) group(share string) *Group[O] {
-	for _, g := range l.groups {
-		if g.Share == share {
-			return g
+	if l.more != nil {
+		for _, g := range l.more.groups {
+			if g.Share == share {
+				return g
+			}
 		}
 	}
 	return nil
@@ -95,13 +112,17 @@ func (l *leaf[O]) group(share string) *Group[O] {
 
 func (l *leaf[O]) add(share string, s *Sub[O]) {
 	if share == "" {
-		l.list.add(s)
+		if l.subs == nil {
+			l.subs = make([]*Sub[O], 0, 1)
+		}
+		l.subs = append(l.subs, s)
 		return
 	}
 	g := l.group(share)
 	if g == nil {
 		g = &Group[O]{Share: share, Filter: s.Filter}
-		l.groups = append(l.groups, g)
+		r := l.rest()
+		r.groups = append(r.groups, g)
 	}
 	g.mu.Lock()
 	g.list.add(s)
@@ -110,7 +131,15 @@ func (l *leaf[O]) add(share string, s *Sub[O]) {
 
 func (l *leaf[O]) remove(share string, s *Sub[O]) {
 	if share == "" {
-		l.list.remove(s)
+		if len(l.subs) == 1 {
+			s.state.Or(gone)
+			l.subs = nil
+			return
+		}
+		r := l.rest()
+		all := list[O]{l.subs, r.dead}
+		all.remove(s)
+		l.subs, r.dead = all.subs, all.dead
 		return
 	}
 	g := l.group(share)
@@ -121,13 +150,13 @@ func (l *leaf[O]) remove(share string, s *Sub[O]) {
 	if !empty {
 		return
 	}
-	var rest []*Group[O]
-	for _, o := range l.groups {
+	var left []*Group[O]
+	for _, o := range l.more.groups {
 		if o != g {
-			rest = append(rest, o)
+			left = append(left, o)
 		}
 	}
-	l.groups = rest
+	l.more.groups = left
 }
 
 // Found collects what matches a name. It may be used again after Reset.
@@ -147,10 +176,12 @@ func (f *Found[O]) Reset() {
 }
 
 func (f *Found[O]) take(l *leaf[O]) {
-	if len(l.list.subs) > 0 {
-		f.Lists = append(f.Lists, l.list.subs)
+	if len(l.subs) > 0 {
+		f.Lists = append(f.Lists, l.subs)
 	}
-	f.Groups = append(f.Groups, l.groups...)
+	if l.more != nil {
+		f.Groups = append(f.Groups, l.more.groups...)
+	}
 }
 
 // Tree holds subscriptions. Filters without a wildcard stand in a hash table,
@@ -164,6 +195,7 @@ type Tree[O any] struct {
 	wild  [17]wildShard[O] // by the first level; the last for + and #
 	wilds atomic.Int64
 	count atomic.Int64
+	gen   atomic.Uint64
 }
 
 type exactShard[O any] struct {
@@ -200,6 +232,10 @@ func (t *Tree[O]) wildShard(first string) *wildShard[O] {
 	return &t.wild[maphash.String(t.seed, first)%uint64(len(t.wild)-1)]
 }
 
+// Generation changes with every Add and Remove. What Match found for a name is
+// what it would find again as long as the generation read before is the same.
+func (t *Tree[O]) Generation() uint64 { return t.gen.Load() }
+
 // Len is how many subscriptions there are.
 func (t *Tree[O]) Len() int { return int(t.count.Load()) }
 
@@ -207,6 +243,7 @@ func (t *Tree[O]) Len() int { return int(t.count.Load()) }
 // if that is not empty. An owner must not add the same one twice.
 func (t *Tree[O]) Add(owner O, share, filter string, options byte, id uint32) *Sub[O] {
 	t.init()
+	defer t.gen.Add(1)
 	s := &Sub[O]{Owner: owner, Filter: filter}
 	s.state.Store(pack(options, id))
 	t.count.Add(1)
@@ -254,6 +291,7 @@ func (t *Tree[O]) Add(owner O, share, filter string, options byte, id uint32) *S
 
 // Remove takes back what Add with the same share returned, once.
 func (t *Tree[O]) Remove(share string, s *Sub[O]) {
+	defer t.gen.Add(1)
 	t.count.Add(-1)
 	if !HasWildcard(s.Filter) {
 		sh := t.exactShard(maphash.String(t.seed, s.Filter))

@@ -137,7 +137,6 @@ type Mailbox struct {
 	why     error            // guarded by mu; nothing works any more
 	leaving bool             // guarded by mu; Close was called
 	last    uint64           // guarded by mu; number of the last id
-	used    uint64           // guarded by mu; number of the last id that was written
 	queue   []*sending       // guarded by mu; not answered, oldest first
 	written int              // guarded by mu; how many of queue went out on this connection
 	inbox   []client.Message // guarded by mu; not given to the program yet
@@ -152,8 +151,7 @@ var _ client.Mailbox = (*Mailbox)(nil)
 // sending is a message that is not answered yet.
 type sending struct {
 	client.Draft
-	number uint64 // of its id; zero if the program chose the id
-	done   func(client.Receipt, error)
+	done func(client.Receipt, error)
 }
 
 // Send implements client.Mailbox.
@@ -196,7 +194,6 @@ func (mb *Mailbox) enqueue(d client.Draft, done func(client.Receipt, error)) (*s
 	s := &sending{Draft: d, done: done}
 	if d.ID == "" {
 		mb.last++
-		s.number = mb.last
 		s.ID = fmt.Sprint(mb.prefix, ".", mb.last)
 	}
 	mb.queue = append(mb.queue, s)

@@ -86,8 +86,6 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	}
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
-	used := mb.used
-	h.Used = &used
 	if mb.placed {
 		after := mb.acked
 		h.After = &after

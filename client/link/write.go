@@ -111,7 +111,6 @@ func (mb *Mailbox) sendsLocked(b []byte, s *session, now time.Time) []byte {
 		}
 		b = frame.AppendAck(b, &f, s.ackLocked(mb))
 		mb.written++
-		mb.used = max(mb.used, d.number)
 		if s.asked.IsZero() {
 			s.asked = now
 		}

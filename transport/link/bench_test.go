@@ -103,7 +103,7 @@ func dialBench(addr, user, to string) (*benchSender, error) {
 		return nil, err
 	}
 	c := &benchSender{nc: nc, buf: make([]byte, 32<<10)}
-	hello := frame.Append(nil, &frame.Hello{Major: 1, User: user, Password: "secret", Prefix: "b", Used: new(uint64)})
+	hello := frame.Append(nil, &frame.Hello{Major: 1, User: user, Password: "secret", Prefix: "b"})
 	first := frame.Append(hello, &frame.Send{To: frame.Peer{New: true, Address: to}, ID: frame.ID{Step: 1}})
 	if _, err := nc.Write(first); err != nil {
 		return nil, err

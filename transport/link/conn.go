@@ -25,7 +25,6 @@ type link struct {
 	out    frame.MsgWriter
 	in     *frame.SendReader // nil before the first send
 	prefix string            // what the client's ids begin with
-	used   *uint64           // and how far it has used them; nil if it has not said so
 
 	// Sends that are not answered yet, oldest first.
 	first, last *post

@@ -56,7 +56,7 @@
 // of all versions, so that the server can answer upgrade-required.
 //
 //	HELLO    1 token  2 user  3 password  4 device  5 after  6 network
-//	         7 maxframe  8 interval  9 window  10 caps  11 prefix  12 agent  13 used
+//	         7 maxframe  8 interval  9 window  10 caps  11 prefix  12 agent  13 (reserved, ignored)
 //	WELCOME  1 address  2 device  3 cursor  4 time  5 interval  6 maxframe
 //	         7 window  8 inflight  9 peers  10 caps  11 expires
 //	SET      1 token  2 interval  3 window  4 expires
@@ -169,6 +169,5 @@
 // At most inflight may be unanswered; beyond it the server does not read. After
 // a break a client sends again, with its id, what was not answered. An id is
 // unique among the user's messages, so a prefix should be random for each run
-// of a client. With used the client promises that it never sent an id of this
-// prefix with a greater number: the server then does not look for it on disk.
+// of a client.
 package link

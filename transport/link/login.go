@@ -46,7 +46,7 @@ func (l *link) hello(raw frame.Raw) error {
 		l.close(frame.CloseInsecure, "a password is taken over TLS only")
 		return nil
 	}
-	l.prefix, l.used = f.Prefix, f.Used
+	l.prefix = f.Prefix
 	l.window = uint32(atMost(f.Window, uint64(l.d.cfg.Window)))
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
 	l.interval = l.agree(f.Interval, f.Network)

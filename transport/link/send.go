@@ -31,13 +31,13 @@ func (l *link) send(raw frame.Raw) error {
 		return err
 	}
 	if l.in == nil {
-		l.in = frame.NewSendReader(l.prefix, l.used)
+		l.in = frame.NewSendReader(l.prefix)
 	}
 	to, err := l.in.To(&f.To, l.d.cfg.Peers)
 	if err != nil {
 		return err
 	}
-	id, fresh, err := l.in.ID(f.ID)
+	id, err := l.in.ID(f.ID)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,6 @@ func (l *link) send(raw frame.Raw) error {
 		return nil // replaced: the newer connection may be sending the same again
 	}
 	p := &post{}
-	p.Fresh = fresh
 	p.Boxes = p.boxes[:0]
 	p.ID, p.Type, p.Urgency = id, f.Media, urgencies[f.Urgency]
 	if p.Type == mailbox.TypeText {

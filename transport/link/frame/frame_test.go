@@ -253,14 +253,14 @@ func TestVectors(t *testing.T) {
 			t.Errorf("message %d is\n%+v, not\n%+v, %v", i, got, messages[i], err)
 		}
 	}
-	sr := NewSendReader("k3", nil)
+	sr := NewSendReader("k3")
 	for _, s := range v.Sends {
 		f, _, err := decodeOne(unhex(t, s.Hex))
 		if err != nil {
 			t.Fatal(err)
 		}
 		to, err := sr.To(&f.(*Send).To, 2)
-		id, _, err2 := sr.ID(f.(*Send).ID)
+		id, err2 := sr.ID(f.(*Send).ID)
 		if err != nil || err2 != nil || to != s.To || id != s.ID {
 			t.Errorf("send is to %q id %q, not to %q id %q, %v %v", to, id, s.To, s.ID, err, err2)
 		}
@@ -365,23 +365,6 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%x has the text %q, which encodes to %x", p[:n], s, again)
 		}
 	})
-}
-
-// An id is fresh if the client promised so, and once.
-func TestFresh(t *testing.T) {
-	used := uint64(5)
-	r := NewSendReader("k", &used)
-	for _, c := range []struct {
-		id    ID
-		fresh bool
-	}{{ID{Step: 4}, false}, {ID{Step: 1}, false}, {ID{Step: 1}, true}, {ID{Step: 0}, false}, {ID{Step: 4}, true}, {ID{Step: -1}, false}, {ID{Text: "k.99"}, false}} {
-		if id, fresh, err := r.ID(c.id); fresh != c.fresh || err != nil {
-			t.Errorf("%s: fresh %v, want %v, %v", id, fresh, c.fresh, err)
-		}
-	}
-	if _, fresh, _ := NewSendReader("k", nil).ID(ID{Step: 1}); fresh {
-		t.Error("fresh without a promise")
-	}
 }
 
 // Any messages come out of the reader as they went into the writer.

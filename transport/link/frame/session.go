@@ -26,7 +26,7 @@ type Hello struct {
 	Caps         uint64  // 10 capability bits
 	Prefix       string  // 11 what the ids of this connection's sends begin with
 	Agent        string  // 12 the client's name and version, for logs
-	Used         *uint64 // 13 ids of Prefix with greater numbers have never been sent; without it, they may have been
+	Used         *uint64 // 13 reserved: once a promise about ids, which nobody relies on
 	Unknown      []Field
 }
 

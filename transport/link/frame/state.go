@@ -240,18 +240,11 @@ func (w *SendWriter) ID(id string) ID {
 type SendReader struct {
 	prefix string
 	last   uint64
-	used   uint64 // ids of prefix with greater numbers are fresh
 	peers  []string
 }
 
-// NewSendReader is for a client whose Hello gave prefix and used.
-func NewSendReader(prefix string, used *uint64) *SendReader {
-	r := &SendReader{prefix: prefix, used: MaxInt}
-	if used != nil {
-		r.used = *used
-	}
-	return r
-}
+// NewSendReader is for a client whose Hello gave prefix.
+func NewSendReader(prefix string) *SendReader { return &SendReader{prefix: prefix} }
 
 // To returns the recipient's address. Numbers go up to peers-1.
 func (r *SendReader) To(p *Peer, peers int) (string, error) {
@@ -270,20 +263,16 @@ func (r *SendReader) To(p *Peer, peers int) (string, error) {
 	return r.peers[p.N], nil
 }
 
-// ID returns the id in full, and whether the client has promised that it
-// never sent it before.
-func (r *SendReader) ID(id ID) (text string, fresh bool, err error) {
+// ID returns the id in full.
+func (r *SendReader) ID(id ID) (string, error) {
 	if id.Text != "" {
-		return id.Text, false, nil
+		return id.Text, nil
 	}
 	if r.prefix == "" {
-		return "", false, malformed("short id, and hello gave no prefix")
+		return "", malformed("short id, and hello gave no prefix")
 	}
 	if r.last += uint64(id.Step); r.last > MaxInt {
-		return "", false, malformed("id's number out of range")
+		return "", malformed("id's number out of range")
 	}
-	if fresh = r.last > r.used; fresh {
-		r.used = r.last
-	}
-	return joinID(r.prefix, r.last), fresh, nil
+	return joinID(r.prefix, r.last), nil
 }

@@ -18,8 +18,8 @@ import (
 // account says as whom, and by which way, to reach the server.
 type account struct {
 	As       string  `required:"" placeholder:"USER" help:"Whose mailbox it is."`
-	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input (POSTHOUSE_PASSWORD)."`
-	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password (POSTHOUSE_TOKEN)."`
+	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input."`
+	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password."`
 	Via      string  `default:"link" enum:"poll,mqtt,xmpp,link" help:"By which door: poll, mqtt, xmpp or link. Default link."`
 	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own."`
 }

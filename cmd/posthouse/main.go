@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, p program) int {
 // settings are the flags that every command has which must find the server or
 // its data.
 type settings struct {
-	Config   string   `placeholder:"FILE" env:"POSTHOUSE_CONFIG" help:"A YAML file with options (POSTHOUSE_CONFIG)."`
+	Config   string   `placeholder:"FILE" env:"POSTHOUSE_CONFIG" help:"A YAML file with options."`
 	Set      []string `placeholder:"KEY=VALUE" sep:"none" help:"Set any option of the file."`
 	Data     *string  `placeholder:"DIR" help:"${data}"`
 	Domain   *string  `placeholder:"NAME" help:"${domain}"`
@@ -133,7 +133,10 @@ func flagHelp() map[string]string {
 		if o.Flag == "" {
 			continue
 		}
-		text := strings.Join(strings.Fields(o.Doc), " ")
+		// "data is the directory that …" is about the key; for a flag it is
+		// "The directory that …".
+		_, text, _ := strings.Cut(strings.Join(strings.Fields(o.Doc), " "), " ")
+		text = strings.TrimPrefix(text, "is ")
 		if i := strings.Index(text, ". "); i > 0 {
 			text = text[:i+1]
 		}

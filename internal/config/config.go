@@ -99,8 +99,8 @@ type Listen struct {
 	XMPP string
 	// XMPPS is XMPP with TLS from the first byte.
 	XMPPS string
-	// XMPPS2S is for other XMPP servers. This version does not federate: it
-	// must be empty.
+	// XMPPS2S is where other XMPP servers would come in; it must be empty, since
+	// this version does not federate.
 	XMPPS2S string `config:"xmpp_s2s"`
 	// Link is the long connection over TCP.
 	Link string

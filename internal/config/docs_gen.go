@@ -26,7 +26,7 @@ var docs = map[string]string{
 	"listen.mqtts":             "mqtts is MQTT over TLS.",
 	"listen.xmpp":              "xmpp is XMPP with STARTTLS.",
 	"listen.xmpps":             "xmpps is XMPP with TLS from the first byte.",
-	"listen.xmpp_s2s":          "xmpp_s2s is for other XMPP servers. This version does not federate: it\nmust be empty.",
+	"listen.xmpp_s2s":          "xmpp_s2s is where other XMPP servers would come in; it must be empty, since\nthis version does not federate.",
 	"listen.link":              "link is the long connection over TCP.",
 	"listen.links":             "links is the long connection over TLS.",
 	"tls.cert":                 "cert is a file with the certificate and its chain, PEM. It is read again\nwhen it changes, and at SIGHUP. Without one the server makes a\ncertificate of its own, signed by nobody, and keeps it in the data\ndirectory.",

@@ -280,9 +280,9 @@ func (c *Conn) takeSide() {
 }
 
 // Room is how many bytes may be written before the connection is behind:
-// half of MaxUnsent less what is unsent. When it is not positive, stop writing
+// Options.Ahead less what is unsent. When it is not positive, stop writing
 // what can wait; Wake is called when it is again.
-func (c *Conn) Room() int { return c.g.o.MaxUnsent/2 - c.Unsent() }
+func (c *Conn) Room() int { return c.g.o.Ahead - c.Unsent() }
 
 // Unsent is how many bytes wait to be sent.
 func (c *Conn) Unsent() int {

@@ -109,6 +109,11 @@ type Options struct {
 	Handshake time.Duration
 	// MaxUnsent is how many bytes may wait to be sent. Default 4 MiB.
 	MaxUnsent int
+	// Ahead is how many bytes may wait to be sent before Room says that there
+	// is none: it is what a peer that does not read costs, beside the system's
+	// buffers, if its protocol can wait. Default 64 KiB, at most half of
+	// MaxUnsent.
+	Ahead int
 	// MaxInput is how many unconsumed bytes are kept, and how long a
 	// WebSocket message may be. Default 2 MiB.
 	MaxInput int
@@ -152,6 +157,7 @@ func (o Options) filled() Options {
 		}
 	}
 	def(&o.MaxUnsent, 4<<20)
+	def(&o.Ahead, 64<<10)
 	def(&o.MaxInput, 2<<20)
 	def(&o.MaxPerAddr, 20000)
 	wait(&o.Handshake, 10*time.Second)
@@ -159,6 +165,7 @@ func (o Options) filled() Options {
 	wait(&o.Quiet, 10*time.Second)
 	wait(&o.UserTimeout, 30*time.Second)
 	o.MaxUnsent = min(o.MaxUnsent, 1<<30)
+	o.Ahead = min(o.Ahead, o.MaxUnsent/2)
 	if o.Account == nil {
 		o.Account = new(Account)
 	}

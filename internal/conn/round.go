@@ -186,7 +186,7 @@ func (c *Conn) after() {
 	if unsent > c.g.o.MaxUnsent {
 		c.abort(ErrUnsent)
 	}
-	if unsent >= c.g.o.MaxUnsent/2 {
+	if unsent >= c.g.o.Ahead {
 		c.flags |= flagFull
 	}
 	if c.x != nil && c.x.starting != nil && c.flags&flagClosing == 0 && c.phase == phaseOpen {
@@ -289,7 +289,7 @@ func (c *Conn) encrypt(p []byte) {
 func (c *Conn) sent() {
 	unsent := c.Unsent()
 	c.behind.Store(int32(min(unsent, 1<<30)))
-	if c.flags&flagFull != 0 && unsent < c.g.o.MaxUnsent/2 {
+	if c.flags&flagFull != 0 && unsent < c.g.o.Ahead {
 		c.flags &^= flagFull
 		c.signal(bitWake)
 	}

@@ -156,6 +156,9 @@ func TestRoom(t *testing.T) {
 					p.c.Write(make([]byte, n))
 					left -= n
 				}
+				if n := p.c.Unsent(); n > 64<<10+10_000 {
+					t.Errorf("%d bytes wait for a peer that does not read", n)
+				}
 				return nil
 			}
 			return &probe{wake: fill, data: lines(func(p *probe, s string) error {

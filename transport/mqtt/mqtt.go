@@ -173,7 +173,7 @@ func New(core *transport.Core, cfg Config) *Server {
 func (s *Server) options() conn.Options {
 	return conn.Options{
 		New:       func() conn.Protocol { return &client{srv: s} },
-		MaxUnsent: 2 * s.cfg.MaxUnsent, // Room is half of it
+		MaxUnsent: 2 * s.cfg.MaxUnsent, // an answer may come on top
 		MaxInput:  s.cfg.MaxPacket + 8,
 		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.

@@ -304,7 +304,7 @@ func (f *fanout) share(g *topic.Group[*session]) {
 	}
 	start := int(g.Next.Add(1)-1) % len(subs)
 	var t target
-	var away *target
+	away := "" // the first queue of one who is not connected
 	for i := range subs {
 		sub := subs[(start+i)%len(subs)]
 		if !f.aim(&t, sub) {
@@ -315,9 +315,8 @@ func (f *fanout) share(g *topic.Group[*session]) {
 		online := t.s.client.Load() != nil
 		switch {
 		case !online:
-			if k != nil && qos > 0 && away == nil {
-				a := t
-				away = &a
+			if k != nil && qos > 0 && away == "" {
+				away = k.box
 			}
 			continue
 		case k != nil && qos > 0:
@@ -328,8 +327,8 @@ func (f *fanout) share(g *topic.Group[*session]) {
 			return
 		}
 	}
-	if away != nil {
-		f.shares = append(f.shares, shareBox{away.s.kept.Load().box, "$share/" + g.Share + "/" + g.Filter})
+	if away != "" {
+		f.shares = append(f.shares, shareBox{away, "$share/" + g.Share + "/" + g.Filter})
 	}
 }
 

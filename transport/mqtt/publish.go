@@ -57,6 +57,9 @@ func (c *client) publish(first byte, body []byte) error {
 			return err
 		}
 	}
+	if f := c.fan; bytes.Equal(f.topic, p.Topic) {
+		return c.spread(&p) // as a moment ago; all has been looked at
+	}
 	if err := topic.CheckName(p.Topic); err != nil {
 		return c.decline(&p, packet.TopicNameInvalid, err.Error())
 	}

@@ -35,7 +35,8 @@ func (p *Publish) Decode(v Version, first byte, body []byte) error {
 	}
 	r := reader{p: body}
 	p.Topic = r.bytes("topic name")
-	if r.err == nil && !ValidText(p.Topic) {
+	wild, ok := scanTopic(p.Topic)
+	if r.err == nil && !ok {
 		return malformed("topic name is not a UTF-8 string")
 	}
 	if p.QoS > 0 {
@@ -57,7 +58,7 @@ func (p *Publish) Decode(v Version, first byte, body []byte) error {
 	}
 	// "The Topic Name in the PUBLISH packet MUST NOT contain wildcard
 	// characters" [MQTT-3.3.2-2]
-	if bytes.IndexByte(p.Topic, '+') >= 0 || bytes.IndexByte(p.Topic, '#') >= 0 {
+	if wild {
 		return malformed("topic name with a wildcard")
 	}
 	// "All Topic Names and Topic Filters MUST be at least one character long"
@@ -92,6 +93,20 @@ func (p *Publish) properties(r *reader) {
 	if ps.Has(ResponseTopic) && !ValidTopic([]byte(ps.Text(ResponseTopic))) {
 		r.fail(protocol("response topic with a wildcard"))
 	}
+}
+
+// scanTopic looks for wildcards, and says as ValidText does whether t is a UTF-8
+// encoded string.
+func scanTopic(t []byte) (wild, ok bool) {
+	for _, c := range t {
+		if c < 0x20 || c >= 0x7f {
+			return bytes.IndexByte(t, '+') >= 0 || bytes.IndexByte(t, '#') >= 0, ValidText(t)
+		}
+		if c == '+' || c == '#' {
+			wild = true
+		}
+	}
+	return wild, true
 }
 
 // ValidTopic reports whether t, a UTF-8 string, may be published to: it is not

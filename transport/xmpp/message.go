@@ -145,8 +145,8 @@ func (x *client) post(e stream.Element, ct *content, kind string) (*mailbox.Post
 	if kind != "chat" {
 		p.Attrs = append(p.Attrs, mailbox.Attr{Name: attrType, Value: kind})
 	}
-	if lang, ok := e.RawAttr("xml:lang"); ok {
-		p.Attrs = append(p.Attrs, mailbox.Attr{Name: attrLang, Value: string(lang)})
+	if lang := e.Attr("xml:lang"); lang != "" {
+		p.Attrs = append(p.Attrs, mailbox.Attr{Name: attrLang, Value: lang})
 	}
 	drop := func(c stream.Element) bool { return x.stamped(c) || isOrigin(c) }
 	switch {

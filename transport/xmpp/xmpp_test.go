@@ -40,6 +40,11 @@ type house struct {
 
 func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
 	t.Helper()
+	return newHouseWithLog(t, cfg, o, loops, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+}
+
+func newHouseWithLog(t testing.TB, cfg Config, o mem.Options, loops int, log *slog.Logger) *house {
+	t.Helper()
 	h := &house{store: mem.New(o)}
 	mail := mailbox.New(h.store, mailbox.Limits{Body: 100_000})
 	under, stop := context.WithCancel(context.Background())
@@ -52,7 +57,6 @@ func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
 			t.Fatal(err)
 		}
 	}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	engine := conn.New(conn.Config{Loops: loops, Log: log})
 	h.core = &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
 		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}

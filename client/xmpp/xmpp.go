@@ -108,7 +108,7 @@ func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, er
 		defer mb.mu.Unlock()
 		for i, o := range mb.queue {
 			if o == s {
-				// It stays in its place if it is on its way, since answers are counted.
+				// What is on its way stays on its way: answers go by its number.
 				mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
 				break
 			}

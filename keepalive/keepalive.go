@@ -2,7 +2,12 @@
 // between us and the device does not forget it. Every door asks it.
 package keepalive
 
-import "time"
+import (
+	"net/netip"
+	"time"
+
+	"github.com/posthouse-im/posthouse/keepalive/learn"
+)
 
 // Network names the way a device reaches us, without naming the device: a hash
 // of what the client declares, or the prefix of its address. Empty is unknown.
@@ -13,6 +18,21 @@ type Advisor interface {
 	// Interval is how long a connection on n may stay silent before the
 	// device should say something.
 	Interval(n Network) time.Duration
+}
+
+// Finding is what a device found about its network.
+type Finding = learn.Finding
+
+// A Learner is an [Advisor] that learns from what devices find: a [*Table].
+type Learner interface {
+	Advisor
+	// Name returns the network of a device that declares one, or else of one
+	// that comes from addr.
+	Name(declared string, addr netip.Addr) Network
+	// Prior is what is believed of n; zero if nothing is known.
+	Prior(n Network) Finding
+	// Report tells what a device found on n.
+	Report(n Network, f Finding)
 }
 
 // Fixed advises the same interval for every network. Zero means [Default].

@@ -6,6 +6,8 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
+	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/conn"
@@ -31,4 +33,22 @@ type Core struct {
 	Keepalive keepalive.Advisor
 	Engine    *conn.Engine
 	Log       *slog.Logger
+}
+
+// Network names the network of a device that declares one, or else of one
+// that comes from addr. All doors name it so, and share what is learned there.
+func (c *Core) Network(declared string, addr netip.Addr) keepalive.Network {
+	if l, ok := c.Keepalive.(keepalive.Learner); ok {
+		return l.Name(declared, addr)
+	}
+	return keepalive.Network(declared)
+}
+
+// Interval is how long a device that declares a network, or else comes from
+// addr, may stay silent.
+func (c *Core) Interval(declared string, addr netip.Addr) time.Duration {
+	if c.Keepalive == nil {
+		return keepalive.Default
+	}
+	return c.Keepalive.Interval(c.Network(declared, addr))
 }

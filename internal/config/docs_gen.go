@@ -88,6 +88,8 @@ var docs = map[string]string{
 	"link.window":              "window is how many bytes of messages a client may leave\nunacknowledged. Default 1 MiB.",
 	"link.inflight":            "inflight is how many messages a client may send before the first of\nthem is answered. Default 4096.",
 	"link.peers":               "peers is how many recipients a client may give a number. Default 64.",
+	"link.max_probes":          "max_probes is how many probes of the network one account may have at\nonce. Default 2.",
+	"link.max_probes_in_all":   "max_probes_in_all bounds them for all accounts. Default 10,000.",
 	"link.spread":              "spread is over how long the clients' return is spread when the server\nrestarts. Default 30 s.",
 	"link.max_unsent":          "max_unsent is how many bytes may wait for a client that does not read.\nDefault 4 MiB, and never less than four messages.",
 	"link.max_conns":           "max_conns and max_per_addr bound connections in all and from one address.\nDefault unlimited and 20,000.",

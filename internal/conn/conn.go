@@ -167,6 +167,7 @@ type driver interface {
 	startTLS(c *Conn)  // begin the handshake of c.x.starting
 	inFlight() int     // bytes taken from out that are not sent
 	ends(c *Conn) ends // addresses of the socket itself
+	userTimeout(c *Conn, d time.Duration)
 }
 
 // ends are the two ends of a socket, and whether it never leaves the machine
@@ -404,6 +405,10 @@ func (c *Conn) ends() ends {
 	}
 	return c.d.ends(c)
 }
+
+// SetUserTimeout is Options.UserTimeout for this connection from now on. It
+// does nothing to a pipe, and elsewhere than on Linux.
+func (c *Conn) SetUserTimeout(d time.Duration) { c.d.userTimeout(c, d) }
 
 // Cut ends a WebSocket message here; without it a round's bytes are one
 // message. Elsewhere it does nothing.

@@ -376,6 +376,12 @@ func (d *gconn) ends(*Conn) ends {
 	return e
 }
 
+func (d *gconn) userTimeout(_ *Conn, t time.Duration) {
+	if tc, ok := d.raw.(*net.TCPConn); ok {
+		setUserTimeout(tc, t)
+	}
+}
+
 // String names the connection in logs.
 func (c *Conn) String() string {
 	if r := c.Remote(); r.IsValid() {

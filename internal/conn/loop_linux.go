@@ -473,6 +473,12 @@ func (l *loop) ends(c *Conn) ends {
 	return e
 }
 
+func (l *loop) userTimeout(c *Conn, d time.Duration) {
+	if c.phase != phaseOver {
+		unix.SetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	}
+}
+
 func fromSockaddr(sa unix.Sockaddr) (s source, port uint16) {
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:

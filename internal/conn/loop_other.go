@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 )
 
 // loops are for Linux only.
@@ -18,6 +19,8 @@ func (*loops) accept(context.Context, *net.TCPListener, *group) error { return e
 func (*loops) drain(*group)                                           {}
 func (*loops) stop()                                                  {}
 func (*loops) adopt(*net.TCPConn, *group, *upgraded) error            { return errNoLoops }
+
+func setUserTimeout(*net.TCPConn, time.Duration) {}
 
 // tune has the protocols' own keep-alives do that work.
 func tune(tc *net.TCPConn, _ Options) { tc.SetKeepAlive(false) }

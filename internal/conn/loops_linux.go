@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -222,9 +223,13 @@ func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
 // connections that do not get through.
 func tune(tc *net.TCPConn, o Options) {
 	tc.SetKeepAlive(false)
+	setUserTimeout(tc, o.UserTimeout)
+}
+
+func setUserTimeout(tc *net.TCPConn, d time.Duration) {
 	if rc, err := tc.SyscallConn(); err == nil {
 		rc.Control(func(fd uintptr) {
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout.Milliseconds()))
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 		})
 	}
 }

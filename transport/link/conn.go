@@ -26,6 +26,10 @@ type link struct {
 	in     *frame.SendReader // nil before the first send
 	prefix string            // what the client's ids begin with
 
+	network keepalive.Network // where the client is; empty once it has reported
+	prober  string            // whose probe this is; empty for a session
+	learns  bool              // the client has CapProbe
+
 	// Sends that are not answered yet, oldest first.
 	first, last *post
 	inflight    int32
@@ -61,6 +65,7 @@ const (
 	waiting   state = iota // for Hello
 	verifying              // what Hello said
 	welcomed
+	probing // of the network: no session
 	leaving // the server drains: what was sent is still answered
 	closed
 )
@@ -124,6 +129,9 @@ func (l *link) frame(raw frame.Raw) error {
 	l.trace("C", raw)
 	if l.state == waiting {
 		return l.hello(raw)
+	}
+	if l.state == probing && raw.Type != frame.TypePing && raw.Type != frame.TypeClose || l.state == probing && raw.Ack != 0 {
+		return errors.New("a probe only pings")
 	}
 	if raw.Ack != 0 {
 		if err := l.ack(raw.Ack); err != nil {
@@ -204,6 +212,12 @@ func (l *link) Alarm() error {
 	switch l.state {
 	case waiting: // how long a login may take is for auth to say
 		l.close(frame.CloseTimeout, "")
+	case probing:
+		if now >= l.heard+l.patience() {
+			l.close(frame.CloseIdle, "")
+		} else {
+			l.arm()
+		}
 	case welcomed:
 		if l.paused { // it is we who do not listen
 			l.heard = now
@@ -222,6 +236,9 @@ func (l *link) Alarm() error {
 
 // patience is how long the client may be silent, in milliseconds.
 func (l *link) patience() int64 {
+	if l.prober != "" { // it says exactly how long it is silent
+		return int64(l.interval) + l.d.cfg.Margin.Milliseconds()
+	}
 	p := keepalive.Patience(time.Duration(l.interval)*time.Millisecond) + l.d.cfg.Margin
 	return p.Milliseconds()
 }
@@ -319,6 +336,10 @@ func (l *link) Closed(why error) {
 	l.gone.Store(true)
 	if r := l.login.Swap(nil); r != nil && r.s != nil {
 		r.s.Close()
+	}
+	if l.prober != "" {
+		l.d.probes.leave(l.prober)
+		l.prober = ""
 	}
 	if l.s == nil {
 		return

@@ -43,7 +43,7 @@
 //	0x06 SET       0x07 STORED    0x08 REFUSED   0x09 ACK       0x0a TRIMMED
 //	0x40 to 0x5f   MSG, with five flags    0x60 to 0x7f   SEND, with five flags
 //	0x10 to 0x15   reserved: ephemeral frames (typing, presence), the device
-//	               list, groups, a probe of the network, a compressed frame
+//	               list, groups, a compressed frame
 //	0x00, 0x16     never assigned; the second begins a TLS handshake
 //
 // # Session frames
@@ -57,9 +57,10 @@
 //
 //	HELLO    1 token  2 user  3 password  4 device  5 after  6 network
 //	         7 maxframe  8 interval  9 window  10 caps  11 prefix  12 agent  13 (reserved, ignored)
+//	         14 probe  15 good  16 bad
 //	WELCOME  1 address  2 device  3 cursor  4 time  5 interval  6 maxframe
-//	         7 window  8 inflight  9 peers  10 caps  11 expires
-//	SET      1 token  2 interval  3 window  4 expires
+//	         7 window  8 inflight  9 peers  10 caps  11 expires  12 good  13 bad
+//	SET      1 token  2 interval  3 window  4 expires  5 good  6 bad
 //	CLOSE    1 code  2 text  3 back
 //
 // A client begins with HELLO, within 10 s and 16 KiB. It may go on sending
@@ -69,7 +70,7 @@
 // what follows; it acknowledges that, too. Without it reading begins at the
 // device's cursor, and a new device's at the oldest message kept. A place
 // beyond the box's end is brought back to it. Network is any words that tell
-// the network from others. Caps are bits; 1.0 has none.
+// the network from others. Caps are bits: 1 is for learning, see Probes.
 //
 // WELCOME names the user's canonical address, and as cursor the place after
 // which messages follow. Times are Unix milliseconds, durations milliseconds,
@@ -94,6 +95,24 @@
 // The server answers PING with PONG and the same payload, of at most 32 bytes.
 // It closes with idle one and a half intervals and 5 s after the last byte.
 // Either side may ping.
+//
+// # Probes
+//
+// A client that learns how long its network remembers a silent connection says
+// so with bit 1 of caps; a server that helps it answers with the bit, and
+// with what others found there: good, the longest silence that survived, and
+// bad, the shortest that did not, if any. When the client has found that out
+// itself it tells good and bad in SET, or in the HELLO of its next connection;
+// the server takes that once for each connection.
+//
+// It finds out by probes: connections beside the live one. A HELLO with probe
+// says how many milliseconds the connection will be silent; credentials are
+// looked at as ever. WELCOME has the address, the time, and probe, within
+// bounds, as interval. There is no session: no message comes, nothing is
+// replaced, no cursor moves. The client then says nothing for that long, and
+// PING; anything but PING and CLOSE is a breach of the protocol. The server
+// closes with idle 5 s after that silence, and answers with busy if the
+// account has too many probes at once.
 //
 // # Messages to the client
 //

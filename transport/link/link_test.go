@@ -159,7 +159,7 @@ func (h *house) post(from, to, id, body string) error {
 
 // TestDialogues holds the dialogues of testdata. A file whose name begins with
 // "small-" meets a server with small limits, one with "trim-" a server that
-// keeps two messages.
+// keeps two messages, "probe" one that learns heartbeats.
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -179,6 +179,13 @@ func TestDialogues(t *testing.T) {
 			}
 			dialog.Run(t, file, func(t *testing.T) dialog.Peer {
 				h := newHouse(t, cfg, o)
+				if strings.HasPrefix(name, "probe") {
+					table, err := keepalive.Open(h.ctx, h.core.Mail, keepalive.Config{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					h.core.Keepalive = table
+				}
 				return dialog.Peer{Serve: h.serve, Encode: h.encode, Decode: decode, Do: h.do, Close: h.close}
 			})
 		})

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
@@ -24,6 +22,9 @@ type login struct {
 	s    *router.Session // nil for a fresh token
 	err  error
 	text string // for the peer, beside the reason
+
+	probe bool      // it is for a probe of the network
+	found [2]uint64 // what the client found there before: Hello's good and bad
 }
 
 // refuse is a reason to close that the login found.
@@ -49,15 +50,28 @@ func (l *link) hello(raw frame.Raw) error {
 	l.prefix = f.Prefix
 	l.window = uint32(atMost(f.Window, uint64(l.d.cfg.Window)))
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
+	l.network = l.d.core.Network(f.Network, l.c.Remote().Addr())
+	l.learns = f.Caps&frame.CapProbe != 0
 	l.interval = l.agree(f.Interval, f.Network)
+	if f.Probe != 0 {
+		l.interval = l.agree(f.Probe, f.Network)
+	}
+	found := [2]uint64{f.Good, f.Bad}
 	l.state = verifying
 	cred := auth.Credential{User: f.User, Password: f.Password, Token: f.Token, From: l.c.Remote().Addr()}
 	if f.Token != "" {
 		cred.User, cred.Password = "", ""
 	}
-	device, after := f.Device, f.After
+	device, after, probe := f.Device, f.After, f.Probe != 0
 	ok := l.d.background(func(ctx context.Context) {
-		l.handOver(l.attach(ctx, cred, device, after))
+		if probe {
+			who, err := l.d.core.Auth.Verify(ctx, cred)
+			l.handOver(&login{who: who, err: err, probe: true})
+			return
+		}
+		r := l.attach(ctx, cred, device, after)
+		r.found = found
+		l.handOver(r)
 	})
 	if !ok {
 		l.close(frame.CloseBusy, "")
@@ -80,13 +94,7 @@ func atMost(wish, limit uint64) uint64 {
 func (l *link) agree(wish uint64, network string) uint32 {
 	d := time.Duration(min(wish, uint64(l.d.cfg.MaxInterval.Milliseconds()))) * time.Millisecond
 	if wish == 0 {
-		n := keepalive.Network(network)
-		if named, ok := l.d.core.Keepalive.(interface {
-			Name(string, netip.Addr) keepalive.Network
-		}); ok {
-			n = named.Name(network, l.c.Remote().Addr())
-		}
-		d = l.d.core.Keepalive.Interval(n)
+		d = l.d.core.Interval(network, l.c.Remote().Addr())
 	}
 	d = min(max(d, l.d.cfg.MinInterval), l.d.cfg.MaxInterval)
 	return uint32(d.Milliseconds())
@@ -154,6 +162,10 @@ func (l *link) verified(r *login) {
 		l.denied(r)
 		return
 	}
+	if r.probe {
+		l.probed(r.who)
+		return
+	}
 	l.s = r.s
 	now := l.c.Now()
 	l.d.stats.welcomed.Add(1)
@@ -171,6 +183,12 @@ func (l *link) verified(r *login) {
 		Inflight: uint64(l.d.cfg.Inflight), Peers: uint64(l.d.cfg.Peers),
 	}
 	w.Expires = l.endsWith(r.who)
+	if l.learns {
+		w.Caps = frame.CapProbe
+		w.Good, w.Bad = l.prior()
+	}
+	l.learn(r.found[0], r.found[1])
+	l.c.SetUserTimeout(userTimeout(millis(uint64(l.interval))))
 	l.write(w)
 	l.arm()
 	l.c.PauseRead(false)
@@ -214,6 +232,7 @@ func (l *link) set(raw frame.Raw) error {
 	if f.Interval != 0 {
 		l.interval = l.agree(f.Interval, "")
 		answer.Interval = uint64(l.interval)
+		l.c.SetUserTimeout(userTimeout(millis(uint64(l.interval))))
 		l.arm()
 	}
 	if f.Window != 0 {
@@ -221,6 +240,7 @@ func (l *link) set(raw frame.Raw) error {
 		answer.Window = uint64(l.window)
 		l.stalled = true // perhaps no more
 	}
+	l.learn(f.Good, f.Bad)
 	if f.Interval != 0 || f.Window != 0 {
 		l.write(&answer)
 	}

@@ -34,6 +34,11 @@ type Config struct {
 	Inflight int
 	// Peers is how many recipients a client may give a number. Default 64.
 	Peers int
+	// MaxProbes is how many probes of the network one account may have at
+	// once. Default 2.
+	MaxProbes int
+	// MaxProbesInAll bounds them for all accounts. Default 10,000.
+	MaxProbesInAll int
 	// Spread is over how long the clients' return is spread when the server
 	// restarts. Default 30 s.
 	Spread time.Duration
@@ -57,6 +62,8 @@ func (c Config) withDefaults() Config {
 	set(&c.Window, 1<<20)
 	set(&c.Inflight, 4096)
 	set(&c.Peers, 64)
+	set(&c.MaxProbes, 2)
+	set(&c.MaxProbesInAll, 10_000)
 	set(&c.Spread, 30*time.Second)
 	set(&c.MaxUnsent, 4<<20)
 	return c
@@ -78,6 +85,7 @@ type Server struct {
 	bodies   bool // with what is in them
 	stats    stats
 	account  conn.Account
+	probes   probes
 }
 
 var _ transport.Server = (*Server)(nil)
@@ -153,16 +161,18 @@ type Stats struct {
 	Messages   uint64 // messages delivered to clients, repetitions counted
 	Heartbeats uint64
 	Broken     uint64 // connections ended since the peer broke the protocol
+	Probes     uint64 // of the network, welcomed
+	Findings   uint64 // that clients reported
 }
 
 type stats struct {
-	sessions                                                               atomic.Int64
-	opened, welcomed, denied, sends, refused, messages, heartbeats, broken atomic.Uint64
+	sessions                                                                                 atomic.Int64
+	opened, welcomed, denied, sends, refused, messages, heartbeats, broken, probes, findings atomic.Uint64
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	c := &s.stats
 	return Stats{c.sessions.Load(), c.opened.Load(), c.welcomed.Load(), c.denied.Load(), c.sends.Load(), c.refused.Load(),
-		c.messages.Load(), c.heartbeats.Load(), c.broken.Load()}
+		c.messages.Load(), c.heartbeats.Load(), c.broken.Load(), c.probes.Load(), c.findings.Load()}
 }

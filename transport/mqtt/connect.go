@@ -281,9 +281,7 @@ func (c *client) keepalive(secs uint16, ps *packet.Properties) {
 		most := c.srv.cfg.MaxKeepalive
 		if most == 0 {
 			most = 10 * time.Minute
-			if a := c.srv.core.Keepalive; a != nil {
-				most = max(30*time.Second, min(a.Interval(network(c)), most))
-			}
+			most = max(30*time.Second, min(c.srv.core.Interval("", c.c.Remote().Addr()), most))
 		}
 		if most = most.Truncate(time.Second); k == 0 || k > most {
 			k = most
@@ -291,21 +289,4 @@ func (c *client) keepalive(secs uint16, ps *packet.Properties) {
 		}
 	}
 	c.patience = uint32(keepalive.Patience(k) / time.Millisecond)
-}
-
-// network names the way the client reaches us by the prefix of its address.
-func network(c *client) keepalive.Network {
-	a := c.c.Remote().Addr().Unmap()
-	if !a.IsValid() {
-		return ""
-	}
-	n := 24
-	if a.Is6() {
-		n = 48
-	}
-	p, err := a.Prefix(n)
-	if err != nil {
-		return ""
-	}
-	return keepalive.Network(p.String())
 }

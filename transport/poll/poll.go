@@ -39,7 +39,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/transport"
 )
 
@@ -215,14 +214,5 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, cfg *tls.Config)
 
 // interval is how long the device at r may stay silent.
 func (s *Server) interval(r *http.Request) time.Duration {
-	if s.core.Keepalive == nil {
-		return keepalive.Default
-	}
-	var n keepalive.Network
-	if t, ok := s.core.Keepalive.(interface {
-		Name(declared string, addr netip.Addr) keepalive.Network
-	}); ok {
-		n = t.Name("", s.remote(r))
-	}
-	return s.core.Keepalive.Interval(n)
+	return s.core.Interval("", s.remote(r))
 }

@@ -507,13 +507,7 @@ func (x *client) Alarm() error {
 // interval is how long the connection may stay silent, on the network that it
 // comes from.
 func (x *client) interval() time.Duration {
-	var n keepalive.Network
-	if named, ok := x.s.core.Keepalive.(interface {
-		Name(declared string, addr netip.Addr) keepalive.Network
-	}); ok {
-		n = named.Name("", x.remote())
-	}
-	return x.s.core.Keepalive.Interval(n)
+	return x.s.core.Interval("", x.remote())
 }
 
 // setAlarm waits for the next moment at which silence means something.

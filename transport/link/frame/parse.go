@@ -322,7 +322,7 @@ func (p *parser) fieldValue(name, s string) uint64 {
 			p.fail("%v", err)
 		}
 		return n
-	case "interval", "back":
+	case "interval", "back", "probe", "good", "bad":
 		return p.millis(s)
 	case "time", "expires":
 		if n, err := strconv.ParseUint(s, 10, 53); err == nil {

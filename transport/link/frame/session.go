@@ -27,6 +27,9 @@ type Hello struct {
 	Prefix       string  // 11 what the ids of this connection's sends begin with
 	Agent        string  // 12 the client's name and version, for logs
 	Used         *uint64 // 13 reserved: once a promise about ids, which nobody relies on
+	Probe        uint64  // 14 a probe: the connection will be silent for so many milliseconds
+	Good         uint64  // 15 what the client has found: the longest silence that its network bore, in milliseconds
+	Bad          uint64  // 16 and the shortest that it did not; 0 if none
 	Unknown      []Field
 }
 
@@ -44,16 +47,24 @@ type Welcome struct {
 	Peers        uint64 // 9 how many recipients may have a number
 	Caps         uint64 // 10 capability bits that both sides have
 	Expires      uint64 // 11 when the token ends, Unix milliseconds
+	Good         uint64 // 12 with CapProbe, what others found on the client's network, as in Hello
+	Bad          uint64 // 13
 	Unknown      []Field
 }
 
-// Set changes what was agreed. From the client: Token, Interval, Window. From
+// CapProbe, a capability bit: the client learns its heartbeat by probes, and
+// the server takes them.
+const CapProbe = 1
+
+// Set changes what was agreed. From the client: all but Expires. From
 // the server, as the answer: Interval, Window, Expires.
 type Set struct {
 	Token    string // 1 a fresh token
 	Interval uint64 // 2 milliseconds
 	Window   uint64 // 3 bytes
 	Expires  uint64 // 4 Unix milliseconds
+	Good     uint64 // 5 what the client has found, as in Hello
+	Bad      uint64 // 6
 	Unknown  []Field
 }
 
@@ -90,17 +101,20 @@ type slot struct {
 func (f *Hello) slots() []slot {
 	return []slot{{1, "token", &f.Token}, {2, "user", &f.User}, {3, "password", &f.Password}, {4, "device", &f.Device},
 		{5, "after", &f.After}, {6, "network", &f.Network}, {7, "maxframe", &f.MaxFrame}, {8, "interval", &f.Interval},
-		{9, "window", &f.Window}, {10, "caps", &f.Caps}, {11, "prefix", &f.Prefix}, {12, "agent", &f.Agent}, {13, "used", &f.Used}}
+		{9, "window", &f.Window}, {10, "caps", &f.Caps}, {11, "prefix", &f.Prefix}, {12, "agent", &f.Agent}, {13, "used", &f.Used},
+		{14, "probe", &f.Probe}, {15, "good", &f.Good}, {16, "bad", &f.Bad}}
 }
 
 func (f *Welcome) slots() []slot {
 	return []slot{{1, "address", &f.Address}, {2, "device", &f.Device}, {3, "cursor", &f.Cursor}, {4, "time", &f.Time},
 		{5, "interval", &f.Interval}, {6, "maxframe", &f.MaxFrame}, {7, "window", &f.Window}, {8, "inflight", &f.Inflight},
-		{9, "peers", &f.Peers}, {10, "caps", &f.Caps}, {11, "expires", &f.Expires}}
+		{9, "peers", &f.Peers}, {10, "caps", &f.Caps}, {11, "expires", &f.Expires},
+		{12, "good", &f.Good}, {13, "bad", &f.Bad}}
 }
 
 func (f *Set) slots() []slot {
-	return []slot{{1, "token", &f.Token}, {2, "interval", &f.Interval}, {3, "window", &f.Window}, {4, "expires", &f.Expires}}
+	return []slot{{1, "token", &f.Token}, {2, "interval", &f.Interval}, {3, "window", &f.Window}, {4, "expires", &f.Expires},
+		{5, "good", &f.Good}, {6, "bad", &f.Bad}}
 }
 
 func (f *Close) slots() []slot {

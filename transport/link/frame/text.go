@@ -181,7 +181,7 @@ func fieldText(name string, v uint64) string {
 	switch name {
 	case "code":
 		return CloseCode(v).String()
-	case "interval", "back":
+	case "interval", "back", "probe", "good", "bad":
 		return millis(v)
 	case "time", "expires":
 		if v > maxTime {

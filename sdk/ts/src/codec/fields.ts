@@ -41,6 +41,12 @@ export interface Hello {
   agent?: string;
   /** Ids of the prefix with greater numbers have never been sent; without it, they may have been. */
   used?: number;
+  /** A probe: the connection will be silent for so many milliseconds. */
+  probe?: number;
+  /** What the client found: the longest silence that its network bore, in milliseconds. */
+  good?: number;
+  /** And the shortest that it did not. */
+  bad?: number;
   unknown?: Field[];
 }
 
@@ -68,6 +74,9 @@ export interface Welcome {
   caps?: number;
   /** When the token ends, Unix milliseconds. */
   expires?: number;
+  /** What others found on the client's network, as in Hello. */
+  good?: number;
+  bad?: number;
   unknown?: Field[];
 }
 
@@ -81,6 +90,9 @@ export interface Set {
   interval?: number;
   window?: number;
   expires?: number;
+  /** What the client found, as in Hello. */
+  good?: number;
+  bad?: number;
   unknown?: Field[];
 }
 
@@ -115,13 +127,14 @@ export const listed: Record<Listed['type'], Spec[]> = {
   hello: specs(
     ['token', 'text'], ['user', 'text'], ['password', 'text'], ['device', 'text'], ['after', 'number'], ['network', 'text'],
     ['maxFrame', 'count'], ['interval', 'count'], ['window', 'count'], ['caps', 'count'], ['prefix', 'text'], ['agent', 'text'],
-    ['used', 'number'],
+    ['used', 'number'], ['probe', 'count'], ['good', 'count'], ['bad', 'count'],
   ),
   welcome: specs(
     ['address', 'text'], ['device', 'text'], ['cursor', 'count'], ['time', 'count'], ['interval', 'count'], ['maxFrame', 'count'],
     ['window', 'count'], ['inflight', 'count'], ['peers', 'count'], ['caps', 'count'], ['expires', 'count'],
+    ['good', 'count'], ['bad', 'count'],
   ),
-  set: specs(['token', 'text'], ['interval', 'count'], ['window', 'count'], ['expires', 'count']),
+  set: specs(['token', 'text'], ['interval', 'count'], ['window', 'count'], ['expires', 'count'], ['good', 'count'], ['bad', 'count']),
   close: specs(['code', 'code'], ['text', 'text'], ['back', 'number']),
 };
 

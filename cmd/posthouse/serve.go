@@ -141,6 +141,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	background.Go(func() { cert.Watch(inner.Done(), hup, time.Minute, log) }) // ends with inner
+	background.Go(func() { giveBack(inner) })                                 // ends with inner
 	for _, l := range listeners {
 		ctx, wg := streams, &streamDoors
 		if l.door == router.Poll {

@@ -292,11 +292,7 @@ export class Client {
       return;
     }
     if (era !== this.#era) return;
-    try {
-      this.#connection = this.#w.ways[way]!.open(login, this.#owner(era));
-    } catch (e) {
-      this.#ended(lost(String(e)), []); // a browser may forbid a WebSocket from where the page is
-    }
+    this.#connection = this.#w.ways[way]!.open(login, this.#owner(era));
   }
 
   async #credentials(): Promise<Login> {

@@ -53,21 +53,26 @@ export class LinkWay implements Way {
 class Line {
   on: CarrierEvents | undefined;
   state: 'opening' | 'open' | 'closed' = 'opening';
-  readonly #carrier: Carrier;
+  #carrier: Carrier | undefined;
   readonly #stop: () => void;
 
   constructor(o: LinkOptions) {
     this.#stop = o.clock.timer(openTime, () => this.#close('the connection does not open'));
-    this.#carrier = o.dial({
-      open: () => {
-        if (this.state !== 'opening') return;
-        this.#stop();
-        this.state = 'open';
-        this.on?.open();
-      },
-      data: (bytes) => this.state === 'open' && this.on?.data(bytes),
-      closed: (why) => this.#close(why),
-    });
+    try {
+      this.#carrier = o.dial({
+        open: () => {
+          if (this.state !== 'opening') return;
+          this.#stop();
+          this.state = 'open';
+          this.on?.open();
+        },
+        data: (bytes) => this.state === 'open' && this.on?.data(bytes),
+        closed: (why) => this.#close(why),
+      });
+    } catch (e) {
+      // A browser may forbid a WebSocket from where the page is.
+      queueMicrotask(() => this.#close(String(e)));
+    }
   }
 
   #close(why: string): void {
@@ -77,13 +82,13 @@ class Line {
   }
 
   send(bytes: Uint8Array): void {
-    if (this.state === 'open') this.#carrier.send(bytes);
+    if (this.state === 'open') this.#carrier?.send(bytes);
   }
 
   close(): void {
     this.#stop();
     this.state = 'closed';
-    this.#carrier.close();
+    this.#carrier?.close();
   }
 }
 

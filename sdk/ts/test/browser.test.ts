@@ -1,0 +1,175 @@
+// The SDK in a page of headless Chromium, against the real server, over a
+// connection that is cut and restored.
+
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+
+import type * as sdk from '../src/index.js';
+import { here } from './support/paths.js';
+import { missing, Posthouse, Proxy, withoutServer } from './support/posthouse.js';
+
+const executable = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+const without = withoutServer || missing(`Chromium (${executable})`, existsSync(executable));
+
+/** What the page keeps for the test. */
+interface Global {
+  sdk: typeof sdk;
+  client: sdk.Client;
+  bodies: string[];
+  states: string[];
+}
+
+describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
+  let server: Posthouse;
+  let proxy: Proxy;
+  let browser: Browser;
+  let context: BrowserContext;
+
+  before(async () => {
+    server = await Posthouse.open();
+    proxy = await Proxy.open(server.http);
+    browser = await chromium.launch({
+      executablePath: executable,
+      args: [
+        '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      ],
+    });
+    context = await browser.newContext();
+    // The page and the SDK come from where the server is, so that they are of its origin.
+    proxy.page = (path) => {
+      if (path === '/page.html') return { type: 'text/html', body: '<!doctype html><title>test</title>' };
+      if (!path.startsWith('/sdk/')) return undefined;
+      return { type: 'text/javascript', body: readFileSync(join(here, 'build', 'src', path.slice('/sdk/'.length)), 'utf8') };
+    };
+  });
+  after(async () => {
+    await browser?.close();
+    await proxy?.close();
+    await server?.close();
+  });
+
+  /** Opens a page with a client whose store is in IndexedDB. */
+  async function open(user: string, page?: Page): Promise<Page> {
+    const p = page ?? (await context.newPage());
+    p.on('pageerror', (e) => console.error('in the page:', e));
+    await p.goto(`http://127.0.0.1:${proxy.port}/page.html`);
+    await begin(p, user);
+    return p;
+  }
+
+  async function begin(p: Page, user: string): Promise<void> {
+    await p.evaluate(async (user) => {
+      const g = globalThis as unknown as Global;
+      g.sdk = (await import('/sdk/index.js' as string)) as typeof sdk;
+      g.bodies = [];
+      g.states = [];
+      g.client = g.sdk.connect({ url: location.origin, user, password: 'secret', device: 'page', store: g.sdk.indexedDBStore(user) });
+      g.client.onMessage((m) => void g.bodies.push(m.body));
+      g.client.on('state', (s) => g.states.push(`${s.state} ${s.way}`));
+    }, user);
+  }
+
+  const send = (p: Page, bodies: string[], to = 'bob') =>
+    p.evaluate(
+      async ([to, bodies]) => {
+        const g = globalThis as unknown as Global;
+        return Promise.all(bodies.map((body) => g.client.send({ to, body }).then((r) => r.seq)));
+      },
+      [to, bodies] as const,
+    );
+  const received = async (p: Page, n: number): Promise<string[]> => {
+    await p.waitForFunction((n) => (globalThis as unknown as Global).bodies.length >= n, n, { timeout: 60_000 });
+    return p.evaluate(() => (globalThis as unknown as Global).bodies);
+  };
+  const online = (p: Page, way: string) =>
+    p.waitForFunction(
+      (way) => {
+        const s = (globalThis as unknown as Global).client.state;
+        return s.state === 'online' && s.way === way;
+      },
+      way,
+      { timeout: 60_000 },
+    );
+
+  test('send and receive, cut and restored', async () => {
+    const alice = await open('alice');
+    const bob = await open('bob');
+    await online(bob, 'websocket');
+    assert.equal((await send(alice, ['one', 'two'])).length, 2);
+    assert.deepEqual(await received(bob, 2), ['one', 'two']);
+
+    // Both are cut, while messages are on their way.
+    const under = send(alice, Array.from({ length: 50 }, (_, i) => `u${i}`));
+    proxy.cut();
+    await under;
+    const all = ['one', 'two', ...Array.from({ length: 50 }, (_, i) => `u${i}`)];
+    assert.deepEqual(await received(bob, all.length), all);
+
+    // No network for a while.
+    proxy.refuse = true;
+    proxy.cut();
+    await alice.waitForFunction(() => (globalThis as unknown as Global).client.state.state === 'waiting');
+    const offline = send(alice, ['three', 'four']);
+    await alice.waitForFunction(() => (globalThis as unknown as Global).client.pending === 2);
+    proxy.refuse = false;
+    await offline;
+    all.push('three', 'four');
+    assert.deepEqual(await received(bob, all.length), all);
+    await alice.close();
+    await bob.close();
+  });
+
+  test('a queue and a place that survive a reload', async () => {
+    const alice = await open('alice');
+    const bob = await open('bob');
+    await online(alice, 'websocket');
+    await online(bob, 'websocket');
+    await send(alice, ['before']);
+    assert.deepEqual(await received(bob, 1), ['before']); // and nothing of what the last page had
+    proxy.refuse = true;
+    proxy.cut();
+    await alice.waitForFunction(() => (globalThis as unknown as Global).client.state.state === 'waiting');
+    const lost = send(alice, ['queued 1', 'queued 2']).catch(() => {}); // the page that asked is gone
+    await alice.waitForFunction(() => (globalThis as unknown as Global).client.pending === 2);
+    proxy.refuse = false;
+    await alice.reload();
+    await lost;
+    await begin(alice, 'alice');
+    assert.deepEqual(await received(bob, 3), ['before', 'queued 1', 'queued 2']);
+    await bob.reload();
+    await begin(bob, 'bob');
+    await online(bob, 'websocket');
+    await send(alice, ['after']);
+    assert.deepEqual(await received(bob, 1), ['after']);
+    await alice.close();
+    await bob.close();
+  });
+
+  test('a second page waits for the first', async () => {
+    const first = await open('alice');
+    await online(first, 'websocket');
+    const second = await open('alice');
+    await send(first, ['still me'], 'alice');
+    assert.equal(await second.evaluate(() => (globalThis as unknown as Global).client.state.state), 'connecting');
+    await first.close();
+    await online(second, 'websocket');
+    await second.close();
+  });
+
+  test('by long poll where WebSockets are refused', async () => {
+    proxy.noUpgrade = true;
+    const bob = await open('bob');
+    await online(bob, 'poll');
+    await send(bob, ['to myself'], 'bob');
+    assert.deepEqual(await received(bob, 1), ['to myself']);
+    proxy.noUpgrade = false;
+    await online(bob, 'websocket');
+    await send(bob, ['again'], 'bob');
+    assert.deepEqual(await received(bob, 2), ['to myself', 'again']);
+    await bob.close();
+  });
+});

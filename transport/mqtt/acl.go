@@ -83,11 +83,6 @@ func (srv *Server) mayPublish(c *client, name []byte) bool {
 
 // maySubscribe reports whether c may subscribe to a plain filter.
 func (srv *Server) maySubscribe(c *client, filter string) bool {
-	for _, no := range srv.cfg.Refused {
-		if no == filter {
-			return false
-		}
-	}
 	if c.users > 0 && len(srv.cfg.ACL) == 0 {
 		return true
 	}

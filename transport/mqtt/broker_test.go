@@ -372,7 +372,7 @@ func TestACL(t *testing.T) {
 		a C: CONNECT 5 clean id=a user=alice
 		a S: CONNACK 0x00 *
 		a C: SUBSCRIBE #1 home/+ q1 home/secret/x q1 # q1 user/alice/x q1 user/bob/x q0 test/nosubscribe q0 test/x q0 other q0
-		a S: SUBACK #1 0x01 0x87 0x87 0x01 0x87 0x87 0x00 0x87
+		a S: SUBACK #1 0x01 0x87 0x87 0x01 0x87 0x80 0x00 0x87
 		a C: PUBLISH home/a q1 #1 :x
 		a S: PUBLISH home/a q1 #1 :x
 		a S: PUBACK #1

@@ -152,6 +152,11 @@ func (c *client) Data(p []byte) (n int, err error) {
 }
 
 func (c *client) packets(p []byte) (n int, err error) {
+	if c.state == waiting && len(p) > 0 && packet.Type(p[0]>>4) != packet.CONNECT {
+		// "After a Network Connection is established by a Client to a Server,
+		// the first packet sent ... MUST be a CONNECT packet" [MQTT-3.1.0-1]
+		return 0, errors.New("mqtt: first packet is " + packet.Type(p[0]>>4).String())
+	}
 	for c.state == waiting || c.state == proving || c.state == up && !c.paused {
 		first, body, size, err := packet.Split(p[n:], c.srv.cfg.MaxPacket)
 		if err != nil {
@@ -225,11 +230,6 @@ func (c *client) settle() error {
 func (c *client) packet(first byte, body []byte) error {
 	t := packet.Type(first >> 4)
 	if c.state == waiting {
-		// "After a Network Connection is established by a Client to a Server,
-		// the first packet sent ... MUST be a CONNECT packet" [MQTT-3.1.0-1]
-		if t != packet.CONNECT {
-			return errors.New("mqtt: first packet is " + t.String())
-		}
 		return c.connect(first, body)
 	}
 	if c.state == proving && t != packet.AUTH {

@@ -90,7 +90,8 @@ type Config struct {
 	// rules an account may use every plain topic; with rules, none that no
 	// rule allows.
 	ACL []Rule
-	// Refused are filters that nobody may subscribe to.
+	// Refused are filters that nobody may subscribe to, whatever the rules. The
+	// answer is 0x80, in MQTT 5 too; what a rule forbids is answered with 0x87.
 	Refused []string
 	// SysInterval is how often the topics under $SYS/broker are published.
 	// Default 10s.

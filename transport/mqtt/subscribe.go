@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/mailbox"
@@ -122,6 +123,8 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 	granted := packet.Code(f.QoS())
 	mail := isMail(bare)
 	switch {
+	case slices.Contains(c.srv.cfg.Refused, bare):
+		return packet.UnspecifiedError, nil, false, nil // nobody is told why
 	case mail && (share != "" || c.users == 0 || !mailFilter(bare)):
 		return packet.NotAuthorized, nil, false, nil
 	case !mail && !c.srv.maySubscribe(c, bare):

@@ -167,9 +167,7 @@ func (c *client) tooLong(f *fanout, qos byte, retain bool, ids []uint32) bool {
 func (c *client) sendLocked(f *fanout, qos byte, retain bool, ids []uint32, id uint16) bool {
 	var b []byte
 	fresh := false
-	// COMPAT(MQTT.js 5): it forgets the topic of a QoS 2 message that came
-	// under an alias, so those have it in full.
-	if c.aliasMax > 0 && qos < 2 {
+	if c.aliasMax > 0 {
 		alias, known := c.aliases.give(f.m.topic, c.aliasMax)
 		if fresh = alias != 0 && !known; alias != 0 {
 			flags := qos << 1

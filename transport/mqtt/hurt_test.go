@@ -1,0 +1,292 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+)
+
+// serveTCP serves on the loopback interface, on event loops where there are.
+func serveTCP(t testing.TB, cfg Config) (*Server, string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	mail := mailbox.New(mem.New(mem.Options{}), mailbox.Limits{})
+	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []string{"alice", "bob"} {
+		if err := a.Add(ctx, u, "pw", auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := conn.New(conn.Config{})
+	srv := New(&transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a, Engine: e}, cfg)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan error, 1)
+	go func() { over <- srv.Serve(ctx, ln) }()
+	t.Cleanup(func() { cancel(); <-over; e.Close(); a.Close() })
+	return srv, ln.Addr().String()
+}
+
+func must(t testing.TB, addr, id string) *corpusConn {
+	t.Helper()
+	c, err := corpusDial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	p := packet.Connect{Version: packet.V5, CleanStart: true, ClientID: id, HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+	c.Write(p.Append(nil))
+	if got, err := c.next(10 * time.Second); err != nil || got[0] != 0x20 || got[3] != 0 {
+		t.Fatalf("%x %v", got, err)
+	}
+	return c
+}
+
+func ping(t testing.TB, c *corpusConn) {
+	t.Helper()
+	c.Write([]byte{0xc0, 0})
+	if got, err := c.next(10 * time.Second); err != nil || got[0] != 0xd0 {
+		t.Fatalf("%x %v", got, err)
+	}
+}
+
+func heapBytes() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// Memory is not reserved for lengths that are only announced.
+func TestAnnouncedLengths(t *testing.T) {
+	_, addr := serveTCP(t, Config{})
+	before := heapBytes()
+	for i := range 40 {
+		c := must(t, addr, fmt.Sprint("c", i))
+		c.Write([]byte{0x30, 0xff, 0xff, 0x3f}) // a megabyte that does not come
+		n, _ := corpusDial(addr)
+		n.Write([]byte{0x10, 0xff, 0xff, 0xff, 0x7f}) // 256 MB before login
+		if _, err := n.next(5 * time.Second); err != io.EOF {
+			t.Fatal(err)
+		}
+		n.Close()
+	}
+	if after := heapBytes(); after > before+8<<20 {
+		t.Errorf("%d bytes for forty announcements", after-before)
+	}
+}
+
+func TestManyFilters(t *testing.T) {
+	srv, addr := serveTCP(t, Config{MaxSubscriptions: 4000})
+	c := must(t, addr, "c")
+	s := packet.Subscribe{ID: 1}
+	for i := range 5000 {
+		s.Filters = append(s.Filters, packet.Filter{Topic: fmt.Sprintf("a/%d/+", i)})
+	}
+	c.Write(s.Append(nil, packet.V5))
+	got, err := c.next(10 * time.Second)
+	if err != nil || got[0] != 0x90 || len(got) != 5000+6 || got[len(got)-1] != byte(packet.QuotaExceeded) || got[6] != 0 {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if n := srv.Stats().Subscriptions; n != 4000 {
+		t.Errorf("%d subscriptions", n)
+	}
+	// A filter of 65,535 slashes is refused and costs nothing.
+	before := heapBytes()
+	c.Write((&packet.Subscribe{ID: 2, Filters: []packet.Filter{{Topic: strings.Repeat("/", 65535)}}}).Append(nil, packet.V5))
+	if got, err := c.next(10 * time.Second); err != nil || got[len(got)-1] != byte(packet.TopicFilterInvalid) {
+		t.Fatalf("%x %v", got, err)
+	}
+	if after := heapBytes(); after > before+1<<20 {
+		t.Errorf("%d bytes for a filter that was refused", after-before)
+	}
+	// And so is a topic of 10,000 levels.
+	p := packet.Publish{Topic: []byte(strings.Repeat("a/", 10000)), QoS: 1, ID: 3}
+	c.Write(p.Append(nil, packet.V5))
+	if got, err := c.next(10 * time.Second); err != nil || got[0] != 0x40 || got[4] != byte(packet.TopicNameInvalid) {
+		t.Fatalf("%x %v", got, err)
+	}
+	c.Close()
+	for deadline := time.Now().Add(10 * time.Second); srv.Stats().Subscriptions > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("subscriptions are left")
+		}
+	}
+}
+
+// 20,000 QoS 2 messages that are never released end a 3.1.1 connection; 5.0
+// ends it at Receive Maximum.
+func TestNeverReleased(t *testing.T) {
+	_, addr := serveTCP(t, Config{})
+	c, err := corpusDial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := packet.Connect{Version: packet.V311, CleanStart: true, ClientID: "c", HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+	c.Write(p.Append(nil))
+	c.next(10 * time.Second)
+	go func() {
+		for i := range 20000 {
+			m := packet.Publish{Topic: []byte("x"), QoS: 2, ID: uint16(i + 1)}
+			if _, err := c.Write(m.Append(nil, packet.V311)); err != nil {
+				return
+			}
+		}
+	}()
+	n := 0
+	for ; ; n++ {
+		if _, err := c.next(10 * time.Second); err != nil {
+			break
+		}
+	}
+	if n != 4096 {
+		t.Errorf("%d were received", n)
+	}
+}
+
+func TestStrangers(t *testing.T) {
+	_, addr := serveTCP(t, Config{})
+	for name, in := range map[string]string{
+		"HTTP":                       "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"TLS":                        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"PUBLISH":                    "\x30\x05\x00\x01ax1",
+		"a password and no user, v4": "\x10\x10\x00\x04MQTT\x04\x42\x00\x0a\x00\x01p\x00\x01p",
+	} {
+		c, err := corpusDial(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte(in))
+		if got, err := c.next(5 * time.Second); err != io.EOF {
+			t.Errorf("%s: %x %v", name, got, err)
+		}
+		c.Close()
+	}
+	// A CONNECT byte by byte is as good as any.
+	c, _ := corpusDial(addr)
+	defer c.Close()
+	p := packet.Connect{Version: packet.V311, CleanStart: true, ClientID: "c", HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+	for _, b := range p.Append(nil) {
+		c.Write([]byte{b})
+	}
+	if got, err := c.next(10 * time.Second); err != nil || got[3] != 0 {
+		t.Fatalf("%x %v", got, err)
+	}
+	ping(t, c)
+}
+
+// Client identifiers of all sorts are as good as any.
+func TestClientIDs(t *testing.T) {
+	_, addr := serveTCP(t, Config{})
+	for _, id := range []string{"a b", "#", "+", "/", "a/b", "$share", "ключ", "\u4f60\u597d", strings.Repeat("x", 1024), "'; DROP"} {
+		c := must(t, addr, id)
+		c.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "im/inbox/#", Options: 1}, {Topic: "x", Options: 1}}}).Append(nil, packet.V5))
+		if got, err := c.next(10 * time.Second); err != nil || got[len(got)-1] != 1 {
+			t.Fatalf("%q: %x %v", id, got, err)
+		}
+		ping(t, c)
+	}
+	c, _ := corpusDial(addr)
+	defer c.Close()
+	p := packet.Connect{Version: packet.V5, CleanStart: true, ClientID: strings.Repeat("x", 65535), HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+	c.Write(p.Append(nil))
+	if got, err := c.next(10 * time.Second); err != nil || got[3] != byte(packet.ClientIDNotValid) {
+		t.Fatalf("%x %v", got, err)
+	}
+}
+
+// Connections that take each other over end but for the last one.
+func TestTakeOverStorm(t *testing.T) {
+	srv, addr := serveTCP(t, Config{})
+	done := make(chan *corpusConn, 50)
+	for range 50 {
+		go func() {
+			c, err := corpusDial(addr)
+			if err != nil {
+				done <- nil
+				return
+			}
+			p := packet.Connect{Version: packet.V311, ClientID: "same", HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+			c.Write(p.Append(nil))
+			c.next(20 * time.Second)
+			done <- c
+		}()
+	}
+	for range 50 {
+		c := <-done
+		if c == nil {
+			t.Fatal("cannot dial")
+		}
+		defer c.Close()
+		c.Write([]byte{0xc0, 0})
+	}
+	for deadline := time.Now().Add(20 * time.Second); srv.Stats().Clients != 1; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d clients", srv.Stats().Clients)
+		}
+	}
+	if s := srv.Stats(); s.Sessions != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A subscriber that does not read slows nobody, and loses what goes over its
+// limit and no more.
+func TestSlowSubscriber(t *testing.T) {
+	srv, addr := serveTCP(t, Config{MaxUnsent: 64 << 10, MaxQueue: 10})
+	slow, quick := must(t, addr, "slow"), must(t, addr, "quick")
+	for _, c := range []*corpusConn{slow, quick} {
+		c.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "x/#", Options: 1}}}).Append(nil, packet.V5))
+		if _, err := c.next(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pub := must(t, addr, "pub")
+	body := make([]byte, 16<<10)
+	for i := 0; srv.Stats().Dropped < 20; i++ {
+		if i == 5000 {
+			t.Fatal("nothing is dropped")
+		}
+		m := packet.Publish{Topic: []byte("x/y"), Payload: body, QoS: byte(i % 2)}
+		if m.QoS > 0 {
+			m.ID = uint16(i + 1)
+		}
+		pub.Write(m.Append(nil, packet.V5))
+		if m.QoS > 0 {
+			if _, err := pub.next(10 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := quick.next(10 * time.Second)
+		if err != nil || got[0]>>4 != byte(packet.PUBLISH) {
+			t.Fatalf("%d: %v", i, err)
+		}
+		if m.QoS > 0 {
+			at := 1
+			for got[at] >= 0x80 {
+				at++
+			}
+			id := got[at+3+3 : at+3+5]
+			quick.Write([]byte{0x40, 2, id[0], id[1]})
+		}
+	}
+	ping(t, pub)
+}

@@ -96,8 +96,6 @@ type Config struct {
 	// SysInterval is how often the topics under $SYS/broker are published.
 	// Default 10s.
 	SysInterval time.Duration
-	// TLS is used on listeners given to Serve that ask for it. Set by the server.
-	TLS *tls.Config `config:"-"`
 	// Insecure takes passwords on connections that others can read along.
 	// Set by the server.
 	Insecure bool `config:"-"`

@@ -15,7 +15,8 @@ var (
 	// ErrTooLarge: the message is larger than the configured maximum.
 	ErrTooLarge = errors.New("mailbox: message too large")
 	// ErrUnavailable: the store cannot write at present, for example because
-	// the disk is full. Nothing was stored; trying again later may work.
+	// the disk is full. Trying again later may work, with the same id: a post
+	// caught in the middle may turn out to have been stored.
 	ErrUnavailable = errors.New("mailbox: store cannot write at present")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("mailbox: store is closed")

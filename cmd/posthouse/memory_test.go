@@ -11,11 +11,16 @@ func TestCalm(t *testing.T) {
 			t.Fatal("gave back in the middle of a burst")
 		}
 	}
-	if step(1000) || step(1000) {
-		t.Fatal("gave back too early")
+	quiet := func() (ticks int) {
+		for ticks = 1; !step(1000); ticks++ {
+			if ticks == 10 {
+				t.Fatal("did not give back when it was quiet")
+			}
+		}
+		return ticks
 	}
-	if !step(1000) {
-		t.Fatal("did not give back when it was quiet")
+	if n := quiet(); n != quietTicks {
+		t.Errorf("gave back after %d quiet ticks, want %d", n, quietTicks)
 	}
 	for range 100 {
 		if step(1000) {
@@ -25,7 +30,7 @@ func TestCalm(t *testing.T) {
 	step(20 << 20)
 	step(1000)
 	step(2 << 20)
-	if step(1000) || step(1000) || !step(1000) {
-		t.Error("a pause of one tick counted as quiet, or three did not")
+	if n := quiet(); n != quietTicks {
+		t.Errorf("gave back %d ticks after a pause of one, want %d", n, quietTicks)
 	}
 }

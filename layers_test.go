@@ -45,7 +45,7 @@ var layers = []struct{ pkg, may string }{
 	{"transport/*/*", "address transport/DOOR/*"},
 
 	{"client", ""},
-	{"client/*", "client address transport/DOOR/*"},
+	{"client/*", "client address keepalive/learn transport/DOOR/*"},
 
 	{"internal/config", "*"},
 	{"internal/metrics", "*"},

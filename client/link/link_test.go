@@ -345,8 +345,9 @@ func TestServerRestart(t *testing.T) {
 func TestReplacedDoesNotComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, mem.Options{})
-		first := h.login(t, "bob", "pad")
-		second := h.login(t, "bob", "pad")
+		fixed := func(c *Config) { c.Heartbeat = time.Minute }
+		first := h.login(t, "bob", "pad", fixed)
+		second := h.login(t, "bob", "pad", fixed)
 		_, err := first.Receive(t.Context())
 		var no *Closed
 		if !errors.As(err, &no) || no.Code != "replaced" {
@@ -372,7 +373,7 @@ func TestTokensAreRenewed(t *testing.T) {
 		h := open(t, mem.Options{})
 		var asked atomic.Int64
 		bob := h.login(t, "bob", "pad", func(c *Config) {
-			c.Password = ""
+			c.Password, c.Heartbeat = "", time.Minute
 			c.Tokens = func(ctx context.Context) (string, error) {
 				asked.Add(1)
 				token, _, err := h.core.Auth.IssueToken(ctx, "bob", "pad", time.Hour)

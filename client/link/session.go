@@ -30,7 +30,11 @@ type session struct {
 
 	wrote, read time.Time // when bytes went last, either way
 	pinged      time.Time
-	asked       time.Time // when the oldest send that is not answered was written
+	network     string
+	quiet       time.Duration // the silence before what was written and not answered yet
+	dead        bool          // no answer came
+	moved       bool          // the program says that the network is another
+	asked       time.Time     // when the oldest send that is not answered was written
 
 	renewed chan uint64   // when a fresh token ends, from the reader to renew
 	ended   chan struct{} // closed when nothing more is read
@@ -50,16 +54,26 @@ func (e *comeBack) Error() string { return "closed by the server: " + e.code.Str
 func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
+	mb.mu.Lock()
+	mb.stopConnect = cancel
+	mb.mu.Unlock()
+	if mb.cfg.NetworkName != nil {
+		name := mb.cfg.NetworkName()
+		mb.mu.Lock()
+		mb.net = name
+		mb.mu.Unlock()
+	}
 	hello, err := mb.hello(ctx)
 	if err != nil {
 		return nil, err
 	}
+	begin := time.Now()
 	nc, err := mb.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	s := &session{nc: nc, renewed: make(chan uint64, 1), ended: make(chan struct{})}
+	s := &session{nc: nc, network: hello.Network, renewed: make(chan uint64, 1), ended: make(chan struct{})}
 	err = mb.login(s, hello)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -68,6 +82,7 @@ func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
 		nc.Close()
 		return nil, err
 	}
+	mb.answered(time.Since(begin))
 	return s, nil
 }
 
@@ -75,7 +90,7 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	h := &frame.Hello{
 		Major: frame.Major, Minor: frame.Minor,
 		Token: mb.cfg.Token, User: mb.cfg.User, Password: mb.cfg.Password, Device: mb.cfg.Device,
-		Network: mb.cfg.Network, MaxFrame: uint64(mb.cfg.MaxMessage), Interval: uint64(mb.cfg.Heartbeat.Milliseconds()),
+		MaxFrame: uint64(mb.cfg.MaxMessage), Interval: uint64(mb.cfg.Heartbeat.Milliseconds()),
 		Window: uint64(mb.cfg.Window), Prefix: mb.prefix, Agent: agent,
 	}
 	if mb.cfg.Tokens != nil {
@@ -86,6 +101,8 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	}
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	h.Network = mb.net
+	mb.introduceLocked(h)
 	if mb.placed {
 		after := mb.acked
 		h.After = &after
@@ -93,36 +110,45 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	return h, nil
 }
 
-// login says hello and takes the welcome. What came behind it stays in s.buf.
+// login says hello and takes the welcome.
 func (mb *Mailbox) login(s *session, hello *frame.Hello) error {
-	if _, err := s.nc.Write(frame.Append(nil, hello)); err != nil {
+	w, err := mb.greet(s, hello)
+	if err != nil {
 		return err
+	}
+	mb.welcomed(s, w)
+	return nil
+}
+
+// greet says hello and returns the welcome. What came behind it stays in s.buf.
+func (mb *Mailbox) greet(s *session, hello *frame.Hello) (*frame.Welcome, error) {
+	if _, err := s.nc.Write(frame.Append(nil, hello)); err != nil {
+		return nil, err
 	}
 	for {
 		raw, n, err := frame.Next(s.buf, mb.cfg.MaxMessage)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
 			if err := s.fill(); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
 		f, err := frame.Decode(raw)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s.buf = s.buf[n:]
 		switch f := f.(type) {
 		case *frame.Welcome:
-			mb.welcomed(s, f)
-			return nil
+			return f, nil
 		case *frame.Close:
-			return mb.closed(f)
+			return nil, mb.closed(f)
 		case *frame.Unknown:
 		default:
-			return fmt.Errorf("link: the server begins with %v", f)
+			return nil, fmt.Errorf("link: the server begins with %v", f)
 		}
 	}
 }
@@ -146,6 +172,7 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 	if !mb.placed {
 		mb.placed, mb.got, mb.acked = true, w.Cursor, w.Cursor
 	}
+	mb.startLocked(s)
 	ring(mb.work)
 }
 
@@ -186,6 +213,15 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 	close(s.ended)
 	cancel()
 	others.Wait()
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	mb.live = nil
+	if s.moved {
+		return errMoved
+	}
+	if s.dead {
+		return errDead
+	}
 	return err
 }
 
@@ -203,9 +239,7 @@ func (mb *Mailbox) reads(s *session) error {
 				}
 				return err
 			}
-			mb.mu.Lock()
-			s.read = time.Now()
-			mb.mu.Unlock()
+			mb.heard(s)
 			continue
 		}
 		if err := mb.handle(s, raw); err != nil {

@@ -28,7 +28,7 @@ func (mb *Mailbox) write(ctx context.Context, s *session) {
 			return
 		}
 		if len(buf) > 0 {
-			s.nc.SetWriteDeadline(time.Now().Add(mb.cfg.Answer))
+			s.nc.SetWriteDeadline(time.Now().Add(maxAnswer))
 			if _, err := s.nc.Write(buf); err != nil {
 				return
 			}
@@ -57,7 +57,9 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	now := time.Now()
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
-	if s.pinged.After(s.read) && now.Sub(s.pinged) >= mb.cfg.Answer {
+	answer := mb.answerLocked()
+	if s.pinged.After(s.read) && now.Sub(s.pinged) >= answer {
+		s.dead = true
 		return b, next, true
 	}
 	b = mb.sendsLocked(b, s, now)
@@ -79,17 +81,18 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	}
 	waits := s.pinged.After(s.read)
 	if waits {
-		due = s.pinged.Add(mb.cfg.Answer)
-	} else if !now.Before(due) {
+		due = s.pinged.Add(answer)
+	} else if !now.Before(due) || mb.alongLocked(s, now) {
 		b = frame.AppendAck(b, &frame.Ping{}, s.ackLocked(mb))
 		s.pinged = now
-		due = now.Add(mb.cfg.Answer)
+		mb.counts.Heartbeats++
+		due = now.Add(answer)
 	}
 	if ack := s.ackLocked(mb); ack != 0 {
 		b = frame.Append(b, &frame.Ack{Step: ack})
 	}
 	if len(b) > 0 {
-		s.wrote = now
+		mb.spokeLocked(s, now)
 	}
 	return b, due, false
 }

@@ -21,7 +21,8 @@
 //
 // A failure counts against the NAT only when it happened twice at the same
 // silence, since a lost packet looks the same once. A reset, a change of
-// network, a restart of the server never count.
+// network, a restart of the server never count. A silence that ends in a reset
+// twice is only not tried again: shorter ones are, and what they find holds.
 package learn
 
 import (
@@ -93,6 +94,10 @@ const (
 	// Unrelated: the connection ended for a reason that says nothing about the
 	// NAT: a reset, another network, no network at all, a restart of the server.
 	Unrelated
+	// Reset: what was said after the silence was answered with a reset, and the
+	// network is there. A NAT may say so of what it has forgotten; a server or
+	// a proxy says so of what it has ended.
+	Reset
 )
 
 // Learner learns about one network. The zero value is not ready: use New.
@@ -104,6 +109,10 @@ type Learner struct {
 	trying  time.Duration // the silence that failed tries times
 	probes  int
 	settled bool
+
+	resets  int           // at resetAt, so far
+	resetAt time.Duration // the silence that ended in a reset
+	doubt   time.Duration // not tried again, nor anything longer; zero is none
 }
 
 // New returns a Learner that starts from what it found itself before, or else
@@ -139,12 +148,15 @@ func (l *Learner) Probe() (silence time.Duration, ok bool) {
 	if l.tries > 0 {
 		return l.trying, true // failed, and not yet confirmed
 	}
-	if p := l.prior.Good; p > l.f.Good && (l.f.Bad == 0 || p < l.f.Bad) {
+	if p := l.prior.Good; p > l.f.Good && (l.f.Bad == 0 || p < l.f.Bad) && (l.doubt == 0 || p < l.doubt) {
 		return min(p, l.c.Max), true
 	}
 	lo, hi := float64(max(l.f.Good, l.c.Min)), float64(l.c.Max)
 	if l.f.Bad > 0 {
 		hi = float64(l.f.Bad)
+	}
+	if l.doubt > 0 {
+		hi = min(hi, float64(l.doubt))
 	}
 	return time.Duration(math.Sqrt(lo * hi)), true
 }
@@ -157,13 +169,38 @@ func (l *Learner) Ended(silence time.Duration, o Outcome, now time.Time) {
 		l.survived(silence, now)
 	case Silent:
 		l.failed(silence, now)
+	case Reset:
+		l.reset(silence)
 	case Unrelated:
 	}
+}
+
+// reset takes note of a silence that is not to be tried again. It says nothing
+// about shorter ones, and is not part of what was found.
+func (l *Learner) reset(silence time.Duration) {
+	if silence <= max(l.f.Good, l.c.Min) || l.settled {
+		return
+	}
+	if l.resets == 0 || silence < l.resetAt {
+		l.resets, l.resetAt = 0, silence
+	}
+	if l.resets++; l.resets < l.c.Confirm {
+		return
+	}
+	l.resets, l.doubt = 0, silence
+	l.probes++
+	l.settle()
 }
 
 func (l *Learner) survived(silence time.Duration, now time.Time) {
 	if l.tries > 0 && silence >= l.trying {
 		l.tries = 0 // what failed before was not the NAT
+	}
+	if l.resets > 0 && silence >= l.resetAt {
+		l.resets = 0
+	}
+	if l.doubt > 0 && silence >= l.doubt {
+		l.doubt = 0
 	}
 	if silence < l.f.Good {
 		return
@@ -216,6 +253,9 @@ func (l *Learner) settle() {
 	if l.f.Bad > 0 {
 		end = min(end, l.f.Bad)
 	}
+	if l.doubt > 0 {
+		end = min(end, l.doubt)
+	}
 	l.settled = float64(end) <= float64(max(l.f.Good, l.c.Min))*l.c.Precision
 }
 
@@ -226,5 +266,6 @@ func (l *Learner) Stale(now time.Time) bool {
 		return false
 	}
 	l.prior, l.f, l.settled = l.f, Finding{}, false
+	l.resets, l.doubt = 0, 0
 	return true
 }

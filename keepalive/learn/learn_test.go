@@ -174,6 +174,38 @@ func TestFindingsGrowOld(t *testing.T) {
 	}
 }
 
+// A NAT that answers with a reset is found out as well as a silent one, and
+// none of it is held against the network.
+func TestResetsOnlyBoundTheSearch(t *testing.T) {
+	for _, timeout := range []time.Duration{20 * time.Second, 45 * time.Second, 5 * time.Minute, 20 * time.Minute} {
+		l := New(Config{}, Finding{}, Finding{}, start)
+		for range 100 {
+			d, ok := l.Probe()
+			if !ok {
+				break
+			}
+			o := Survived
+			if d >= timeout {
+				o = Reset
+			}
+			l.Ended(d, o, start)
+		}
+		if _, ok := l.Probe(); ok || l.Finding().Bad != 0 || l.Probes() > 6 {
+			t.Errorf("timeout %v: found %+v after %d probes", timeout, l.Finding(), l.Probes())
+		}
+		if got := l.Interval(); got >= timeout || float64(got) < 0.9*float64(timeout) {
+			t.Errorf("timeout %v: every %v", timeout, got)
+		}
+		beat := l.Interval()
+		for range 10 {
+			l.Ended(beat, Reset, start)
+		}
+		if l.Interval() != beat {
+			t.Error("resets of the live connection changed the interval")
+		}
+	}
+}
+
 func FuzzLearner(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3}, int64(30*time.Second))
 	f.Fuzz(func(t *testing.T, outcomes []byte, prior int64) {
@@ -186,7 +218,7 @@ func FuzzLearner(f *testing.F) {
 			if !ok {
 				d = l.Interval()
 			}
-			l.Ended(d, Outcome(o%3), start)
+			l.Ended(d, Outcome(o%4), start)
 			if i := l.Interval(); i < 15*time.Second || i > 30*time.Minute {
 				t.Fatalf("heartbeat every %v", i)
 			}

@@ -1,0 +1,402 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/posthouse-im/posthouse/keepalive/learn"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// Stats is the account of a mailbox since Open.
+type Stats struct {
+	Network string
+	// Interval is how often the connection speaks at present.
+	Interval time.Duration
+	// Finding is what is known of the network, and Settled says that it is
+	// not probed further.
+	Finding learn.Finding
+	Settled bool
+	// Heartbeats and Reconnects of the live connection, and Probes beside it.
+	Heartbeats, Reconnects, Probes uint64
+}
+
+// Stats returns the account so far.
+func (mb *Mailbox) Stats() Stats {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	st := mb.counts
+	st.Network = mb.net
+	if mb.live != nil {
+		st.Interval = mb.live.interval
+	}
+	if l := mb.nets[mb.net]; l != nil {
+		st.Finding = l.Finding()
+		_, more := l.Probe()
+		st.Settled = !more
+	}
+	return st
+}
+
+var (
+	errMoved = errors.New("link: the network has changed")
+	errDead  = errors.New("link: the server does not answer")
+)
+
+// NetworkChanged says that the device is on another network now. The mailbox
+// connects again at once, and uses what it knows of that network.
+func (mb *Mailbox) NetworkChanged(name string) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	mb.net = name
+	if mb.stopProbe != nil {
+		mb.stopProbe()
+	}
+	if s := mb.live; s != nil {
+		s.moved = true
+		s.nc.Close()
+	}
+	if mb.stopConnect != nil {
+		mb.stopConnect() // on the network that was left
+	}
+	ring(mb.moved)
+	ring(mb.nudge)
+}
+
+// SetBackground says whether the device sleeps. Then nothing is probed, and a
+// heartbeat that will soon be due goes along with other traffic, which has
+// woken the radio already.
+func (mb *Mailbox) SetBackground(on bool) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if mb.background = on; on && mb.stopProbe != nil {
+		mb.stopProbe()
+	}
+	ring(mb.nudge)
+	ring(mb.work)
+}
+
+// awake is how long a radio stays awake after a packet, at least.
+const awake = 2 * time.Second
+
+// alongLocked reports whether a heartbeat should go along with what has just
+// been sent or received.
+func (mb *Mailbox) alongLocked(s *session, now time.Time) bool {
+	return mb.background && now.Sub(later(s.read, s.wrote)) < awake && now.Sub(earlier(s.read, s.wrote)) >= s.interval/2
+}
+
+// introduceLocked puts what is known of the network into a Hello.
+func (mb *Mailbox) introduceLocked(h *frame.Hello) {
+	if mb.cfg.Heartbeat != 0 {
+		return
+	}
+	h.Caps |= frame.CapProbe
+	if l := mb.nets[h.Network]; l != nil {
+		h.Interval = uint64(l.Interval().Milliseconds())
+	}
+	if f, ok := mb.reports[h.Network]; ok {
+		h.Good, h.Bad = uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
+	}
+}
+
+// startLocked begins to learn on a session that was welcomed.
+func (mb *Mailbox) startLocked(s *session) {
+	mb.live = s
+	delete(mb.reports, s.network) // Hello told it
+	if mb.cfg.Heartbeat != 0 || s.welcome.Caps&frame.CapProbe == 0 {
+		return
+	}
+	l := mb.nets[s.network]
+	if l == nil {
+		own, err := mb.cfg.Findings.Load(s.network)
+		if err != nil {
+			mb.cfg.Log.Warn("link: what was learned is not readable", "err", err)
+		}
+		prior := learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)}
+		l = learn.New(mb.cfg.Learn, own, prior, time.Now())
+		mb.nets[s.network] = l
+	}
+	mb.agreeLocked(s, l.Interval(), learn.Finding{})
+	ring(mb.nudge)
+}
+
+func duration(ms uint64) time.Duration {
+	return time.Duration(min(ms, 24*3600*1000)) * time.Millisecond
+}
+
+// agreeLocked tells the server how often we will speak, and what was found.
+// Until it has agreed we speak as often as it may expect.
+func (mb *Mailbox) agreeLocked(s *session, d time.Duration, f learn.Finding) {
+	set := &frame.Set{Good: uint64(f.Good.Milliseconds()), Bad: uint64(f.Bad.Milliseconds())}
+	if d != s.interval {
+		set.Interval = uint64(d.Milliseconds())
+		s.interval = min(s.interval, d)
+	}
+	if set.Interval != 0 || set.Good != 0 {
+		mb.sets = append(mb.sets, set)
+		ring(mb.work)
+	}
+}
+
+// answerLocked is how long the server may take to answer.
+func (mb *Mailbox) answerLocked() time.Duration {
+	if mb.cfg.Answer != 0 {
+		return mb.cfg.Answer
+	}
+	return min(max(4*mb.slowest+500*time.Millisecond, minAnswer), maxAnswer)
+}
+
+// answered takes note of how long an answer took. The slowest is forgotten slowly.
+func (mb *Mailbox) answered(d time.Duration) {
+	mb.mu.Lock()
+	mb.slowest = max(d, mb.slowest*7/8)
+	mb.mu.Unlock()
+}
+
+// spokeLocked takes note that bytes go out, and of the silence before.
+func (mb *Mailbox) spokeLocked(s *session, now time.Time) {
+	if s.quiet == 0 {
+		s.quiet = now.Sub(later(s.read, s.wrote))
+		// If only one side spoke of late it depends on the NAT whether that
+		// counted.
+		if s.read.Sub(s.wrote).Abs() > awake {
+			s.quiet = 0
+		}
+	}
+	s.wrote = now
+}
+
+// heard takes note of bytes from the server: the mapping lives.
+func (mb *Mailbox) heard(s *session) {
+	now := time.Now()
+	mb.mu.Lock()
+	if s.pinged.After(s.read) {
+		mb.slowest = max(now.Sub(s.pinged), mb.slowest*7/8)
+	}
+	s.read = now
+	quiet := s.quiet
+	s.quiet = 0
+	along := mb.background
+	mb.mu.Unlock()
+	if quiet > 0 {
+		mb.judge(s.network, quiet, learn.Survived)
+	}
+	if along {
+		ring(mb.work)
+	}
+}
+
+// ending is what the end of a session says about the silence before it; nil is
+// no session.
+func (mb *Mailbox) ending(s *session) (time.Duration, learn.Outcome) {
+	if s == nil {
+		return 0, learn.Unrelated
+	}
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if s.moved || !s.dead {
+		return 0, learn.Unrelated
+	}
+	return s.quiet, learn.Silent
+}
+
+// judge tells the learner of a silence, and the world what came of it.
+func (mb *Mailbox) judge(network string, silence time.Duration, o learn.Outcome) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	l := mb.nets[network]
+	if l == nil || silence == 0 {
+		return
+	}
+	before := l.Finding()
+	l.Ended(silence, o, time.Now())
+	found := l.Finding()
+	_, more := l.Probe()
+	if o == learn.Silent || found.Good > before.Good {
+		ring(mb.nudge)
+	}
+	tell := learn.Finding{}
+	if !more && (found.Good != before.Good || found.Bad != before.Bad) {
+		tell = found
+		if err := mb.cfg.Findings.Save(network, found); err != nil {
+			mb.cfg.Log.Warn("link: what was learned is not kept", "err", err)
+		}
+	}
+	if s := mb.live; s != nil && s.network == network {
+		mb.agreeLocked(s, l.Interval(), tell)
+	} else if tell.Good != 0 {
+		if mb.reports == nil {
+			mb.reports = map[string]learn.Finding{}
+		}
+		mb.reports[network] = tell
+	}
+}
+
+// probes looks for longer silences beside the live connection.
+func (mb *Mailbox) probes(ctx context.Context) {
+	for tries := 0; ; {
+		network, silence, under := mb.next(ctx)
+		wait := time.Hour // and then see whether what is known has grown old
+		if under != nil {
+			o := mb.probe(under, silence)
+			mb.mu.Lock()
+			mb.stopProbe()
+			mb.stopProbe = nil
+			again := mb.net == network
+			mb.mu.Unlock()
+			if again {
+				mb.judge(network, silence, o)
+			}
+			if wait, tries = 0, tries+1; o != learn.Unrelated {
+				tries = 0
+			}
+			if tries > 0 {
+				wait = min(10*time.Second<<min(tries, 10), time.Hour)
+			}
+		}
+		if wait == 0 && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-time.After(wait):
+		case <-mb.nudge:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// next is the silence to be probed, and the context to do it under; nil if
+// there is nothing to probe at present.
+func (mb *Mailbox) next(ctx context.Context) (network string, silence time.Duration, under context.Context) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	s := mb.live
+	if s == nil || mb.background || s.network != mb.net {
+		return "", 0, nil
+	}
+	l := mb.nets[s.network]
+	if l == nil {
+		return "", 0, nil
+	}
+	l.Stale(time.Now())
+	silence, ok := l.Probe()
+	if !ok {
+		return "", 0, nil
+	}
+	mb.counts.Probes++
+	under, mb.stopProbe = context.WithCancel(ctx)
+	return s.network, silence.Truncate(time.Millisecond), under
+}
+
+// probe is silent on a connection of its own and then asks whether it still
+// works. A failure counts only if a fresh connection works at once.
+func (mb *Mailbox) probe(ctx context.Context, silence time.Duration) learn.Outcome {
+	o := mb.silent(ctx, silence)
+	if o == learn.Survived || o == learn.Unrelated {
+		return o
+	}
+	check, stop := context.WithTimeout(ctx, freshTime)
+	defer stop()
+	nc, err := mb.dialProbe(check, time.Second)
+	if err != nil {
+		return learn.Unrelated
+	}
+	nc.Close()
+	select {
+	case <-time.After(lingerTime):
+	case <-ctx.Done():
+	}
+	return o
+}
+
+// lingerTime is how long the server may take to see that a probe has failed:
+// it gives it five seconds more than its silence. An account may not have many
+// probes at once.
+const lingerTime = 5 * time.Second
+
+// freshTime is how long a fresh connection may take, to show that the network
+// is there.
+const freshTime = 5 * time.Second
+
+func (mb *Mailbox) silent(ctx context.Context, silence time.Duration) learn.Outcome {
+	open, stop := context.WithTimeout(ctx, connectTime)
+	nc, err := mb.dialProbe(open, silence)
+	stop()
+	if err != nil {
+		return learn.Unrelated
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	var b [64]byte
+	nc.SetReadDeadline(time.Now().Add(silence))
+	if _, err := nc.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return learn.Unrelated // it ended, or the server had something to say
+	}
+	mb.mu.Lock()
+	answer := 2 * mb.answerLocked()
+	mb.mu.Unlock()
+	nc.SetDeadline(time.Now().Add(answer))
+	if _, err := nc.Write(frame.Append(nil, &frame.Ping{})); err != nil {
+		return failure(err)
+	}
+	n, err := nc.Read(b[:])
+	switch {
+	case n > 0 && frame.Type(b[0]) == frame.TypePong:
+		return learn.Survived
+	case n > 0 || ctx.Err() != nil:
+		return learn.Unrelated
+	}
+	return failure(err)
+}
+
+// failure is what an error after a silence means.
+func failure(err error) learn.Outcome {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return learn.Silent
+	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe):
+		return learn.Reset
+	}
+	return learn.Unrelated
+}
+
+// dialProbe makes a connection that will be silent.
+func (mb *Mailbox) dialProbe(ctx context.Context, silence time.Duration) (net.Conn, error) {
+	h, err := mb.hello(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.After, h.Prefix, h.Window, h.Interval, h.Good, h.Bad = nil, "", 0, 0, 0, 0
+	h.Probe = uint64(silence.Milliseconds())
+	nc, err := mb.cfg.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	s := &session{nc: nc}
+	w, err := mb.greet(s, h)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && w.Interval < h.Probe {
+		err = errors.New("link: the server takes no such probe")
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return nc, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

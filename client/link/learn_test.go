@@ -1,0 +1,438 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/keepalive/learn"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
+)
+
+// nat forgets a connection that was silent for timeout. Then what either side
+// says vanishes, or the client is answered with the end of the connection.
+type nat struct {
+	h      *house
+	mu     sync.Mutex
+	rule   time.Duration // guarded by mu; the timeout
+	resets bool          // guarded by mu
+	live   int           // guarded by mu; connections that are not probes
+	deaf   time.Duration // guarded by mu; of those
+	open   map[*mapping]bool
+}
+
+type mapping struct {
+	last  time.Time // guarded by nat.mu
+	gone  time.Time // guarded by nat.mu; zero while it is there
+	probe bool
+}
+
+func newNAT(h *house, timeout time.Duration) *nat {
+	return &nat{h: h, rule: timeout, open: map[*mapping]bool{}}
+}
+
+// alive reports whether m is there, and keeps it there.
+func (n *nat) alive(m *mapping) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if m.gone.IsZero() && now.Sub(m.last) >= n.rule {
+		m.gone = m.last.Add(n.rule)
+	}
+	if m.gone.IsZero() {
+		m.last = now
+		return true
+	}
+	return false
+}
+
+func (n *nat) ended(m *mapping) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.open[m] {
+		return
+	}
+	delete(n.open, m)
+	if gone := m.last.Add(n.rule); !m.probe && time.Now().After(gone) {
+		n.deaf += time.Since(gone)
+	}
+}
+
+func (n *nat) dial(ctx context.Context) (net.Conn, error) {
+	server, err := n.h.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := net.Pipe()
+	m := &mapping{last: time.Now()}
+	n.mu.Lock()
+	n.open[m] = true
+	n.mu.Unlock()
+	go func() { // ends when the client closes
+		defer n.ended(m)
+		var b [4096]byte
+		for first := true; ; first = false {
+			k, err := theirs.Read(b[:])
+			alive := n.alive(m)
+			if err != nil {
+				if alive {
+					server.Close()
+				}
+				return
+			}
+			if raw, _, err := frame.Next(b[:k], 1<<20); first && err == nil {
+				var hello frame.Hello
+				hello.Decode(raw.Payload)
+				n.mu.Lock()
+				if m.probe = hello.Probe != 0; !m.probe {
+					n.live++
+				}
+				n.mu.Unlock()
+			}
+			switch {
+			case alive:
+				server.Write(b[:k])
+			case n.resets:
+				theirs.Close()
+			}
+		}
+	}()
+	go func() { // ends when the server closes
+		var b [4096]byte
+		for {
+			k, err := server.Read(b[:])
+			alive := n.alive(m)
+			if err != nil {
+				server.Close()
+				if alive {
+					theirs.Close()
+				}
+				return
+			}
+			if alive {
+				theirs.Write(b[:k])
+			}
+		}
+	}()
+	return ours, nil
+}
+
+// learning is a house whose server learns.
+func learning(t *testing.T) *house {
+	h := open(t, mem.Options{})
+	table, err := keepalive.Open(t.Context(), h.core.Mail, keepalive.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.core.Keepalive = table
+	return h
+}
+
+func (n *nat) login(t *testing.T, user, device string, more ...func(*Config)) *Mailbox {
+	return n.h.login(t, user, device, append([]func(*Config){func(c *Config) { c.Dial, c.Network = n.dial, "lte" }}, more...)...)
+}
+
+// TestDay is a day on NATs that forget after so long: our SDK and server as
+// they are, and two other rules. The figures are in
+// docs/decisions/0008-heartbeat.md.
+func TestDay(t *testing.T) {
+	t.Logf("%8s | %-22s | %-22s | %s", "NAT", "fixed 270 s", "Mars", "ours: deaf %, beats/h, interval, probes; second device's probes")
+	for _, timeout := range []time.Duration{45 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute} {
+		fixed := simulate(timeout, fixedRule(270*time.Second))
+		mars := simulate(timeout, newMars())
+		synctest.Test(t, func(t *testing.T) {
+			n := newNAT(learning(t), timeout)
+			mb := n.login(t, "bob", "phone")
+			time.Sleep(24 * time.Hour)
+			st := mb.Stats()
+			n.mu.Lock()
+			ours := day{deaf: n.deaf.Hours() / 24, beats: float64(st.Heartbeats) / 24}
+			live := n.live
+			n.mu.Unlock()
+			second := n.login(t, "bob", "tablet")
+			time.Sleep(3 * time.Hour)
+			probes := second.Stats().Probes
+			t.Logf("%8v | %5.1f %% %6.1f beats/h | %5.1f %% %6.1f beats/h | %5.2f %% %6.1f beats/h, every %v, %d probes; then %d",
+				timeout, 100*fixed.deaf, fixed.beats, 100*mars.deaf, mars.beats, 100*ours.deaf, ours.beats, st.Interval, st.Probes, probes)
+			if ours.deaf > 0.005 {
+				t.Errorf("deaf for %.2f %% of the day", 100*ours.deaf)
+			}
+			if st.Interval >= timeout || float64(st.Interval) < 0.9*float64(timeout) {
+				t.Errorf("beats every %v on a NAT of %v", st.Interval, timeout)
+			}
+			if live != 1 {
+				t.Errorf("%d live connections: one broke", live)
+			}
+			if probes > 1 {
+				t.Errorf("the second device needed %d probes", probes)
+			}
+			if got := second.Stats().Interval; got != st.Interval {
+				t.Errorf("the second device beats every %v, the first every %v", got, st.Interval)
+			}
+		})
+	}
+}
+
+// day is what a rule did in a day.
+type day struct {
+	deaf  float64 // part of the time
+	beats float64 // per hour
+}
+
+// rule says when to beat next, and is told what became of it.
+type rule interface {
+	next() time.Duration
+	ended(ok bool)
+}
+
+// simulate is a day of a rule behind a NAT, without the protocol: a beat that
+// meets no mapping is noticed 10 s later, and a new connection is there at once.
+func simulate(timeout time.Duration, r rule) day {
+	const answer = 10 * time.Second
+	var at, deaf time.Duration
+	beats := 0
+	for at < 24*time.Hour {
+		d := r.next()
+		at += d
+		beats++
+		if d < timeout {
+			r.ended(true)
+			continue
+		}
+		at += answer
+		deaf += d - timeout + answer
+		r.ended(false)
+	}
+	return day{deaf.Hours() / at.Hours(), float64(beats) / at.Hours()}
+}
+
+type fixedRule time.Duration
+
+func (f fixedRule) next() time.Duration { return time.Duration(f) }
+func (fixedRule) ended(bool)            {}
+
+// mars beats as Tencent Mars does: every 210 s at least and every 10 minutes at
+// most, a minute more after five successes, three of the shortest after each
+// connect; a failure of any kind is the NAT's.
+type mars struct {
+	beat, limit time.Duration
+	short, good int
+}
+
+func newMars() *mars { return &mars{beat: 210 * time.Second, limit: 10 * time.Minute, short: 3} }
+
+func (m *mars) next() time.Duration {
+	if m.short > 0 {
+		return 210 * time.Second
+	}
+	return m.beat
+}
+
+func (m *mars) ended(ok bool) {
+	switch {
+	case !ok:
+		if m.short == 0 && m.beat > 210*time.Second {
+			m.beat -= time.Minute
+			m.limit = m.beat // it was too much
+		}
+		m.short, m.good = 3, 0
+	case m.short > 0:
+		m.short--
+	default:
+		if m.good++; m.good == 5 {
+			m.beat, m.good = min(m.beat+time.Minute, m.limit), 0
+		}
+	}
+}
+
+// What was found on one network holds for that network.
+func TestNetworkChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNAT(learning(t), 2*time.Minute)
+		file := FileFindings(filepath.Join(t.TempDir(), "findings.json"))
+		mb := n.login(t, "bob", "phone", func(c *Config) { c.Findings = file })
+		time.Sleep(2 * time.Hour)
+		lte := mb.Stats()
+		if !lte.Settled || lte.Interval < 108*time.Second || lte.Interval >= 2*time.Minute {
+			t.Errorf("on the first: %+v", lte)
+		}
+		n.mu.Lock()
+		n.rule = 20 * time.Minute
+		n.mu.Unlock()
+		begin := time.Now()
+		mb.NetworkChanged("wifi")
+		send(t, mb, "bob", "still there")
+		receive(t, mb, "still there")
+		if d := time.Since(begin); d > time.Second {
+			t.Errorf("took %v", d)
+		}
+		time.Sleep(12 * time.Hour)
+		if st := mb.Stats(); st.Network != "wifi" || st.Interval < 18*time.Minute || st.Interval >= 20*time.Minute {
+			t.Errorf("on the second: %+v", st)
+		}
+		n.mu.Lock()
+		n.rule = 2 * time.Minute
+		n.mu.Unlock()
+		probes := mb.Stats().Probes
+		mb.NetworkChanged("lte")
+		time.Sleep(time.Second)
+		if st := mb.Stats(); st.Interval != lte.Interval || st.Probes != probes {
+			t.Errorf("back on the first: %+v, before %+v", st, lte)
+		}
+		mb.Close()
+		again := n.login(t, "bob", "phone", func(c *Config) { c.Findings = file })
+		time.Sleep(time.Minute)
+		if st := again.Stats(); st.Interval != lte.Interval || st.Probes != 0 {
+			t.Errorf("after a restart: %+v", st)
+		}
+	})
+}
+
+// In the background nothing is probed, and beats go along with what wakes the
+// radio anyway.
+func TestBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNAT(learning(t), 5*time.Minute)
+		mb := n.login(t, "bob", "phone")
+		time.Sleep(10 * time.Second)
+		mb.SetBackground(true)
+		before := mb.Stats()
+		time.Sleep(time.Hour)
+		if st := mb.Stats(); st.Probes != before.Probes || st.Settled {
+			t.Errorf("probed in the background: %+v", st)
+		}
+		mb.SetBackground(false)
+		time.Sleep(6 * time.Hour)
+		st := mb.Stats()
+		if !st.Settled {
+			t.Fatalf("not settled: %+v", st)
+		}
+		mb.SetBackground(true)
+		alice := n.h.login(t, "alice", "pad", func(c *Config) { c.Heartbeat = time.Hour / 2 })
+		time.Sleep(st.Interval * 3 / 4)
+		before = mb.Stats()
+		send(t, alice, "bob", "you up?")
+		receive(t, mb, "you up?")
+		synctest.Wait()
+		if got := mb.Stats().Heartbeats; got < before.Heartbeats || got > before.Heartbeats+1 {
+			t.Errorf("%d heartbeats with the message", got-before.Heartbeats)
+		}
+		// Whatever the phase was, the beat that was near went with the message.
+		before = mb.Stats()
+		time.Sleep(st.Interval / 2)
+		if got := mb.Stats().Heartbeats; got != before.Heartbeats {
+			t.Errorf("%d heartbeats soon after the message", got-before.Heartbeats)
+		}
+	})
+}
+
+// Neither a restart of the server nor a dead network nor a NAT that resets
+// counts against the network.
+func TestAttribution(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNAT(learning(t), 10*time.Minute)
+		mb := n.login(t, "bob", "phone")
+		for range 60 {
+			time.Sleep(7 * time.Minute)
+			n.h.server.Load().stop()
+			synctest.Wait()
+			n.h.start()
+		}
+		n.h.refuse.Store(true)
+		for _, w := range n.h.conns {
+			w.hole.Store(true)
+		}
+		time.Sleep(time.Hour)
+		n.h.refuse.Store(false)
+		time.Sleep(time.Minute)
+		if st := mb.Stats(); st.Finding.Bad != 0 && st.Finding.Bad < 9*time.Minute {
+			t.Errorf("held against the network: %+v", st)
+		}
+		time.Sleep(12 * time.Hour)
+		if st := mb.Stats(); st.Interval < 9*time.Minute || st.Interval >= 10*time.Minute {
+			t.Errorf("found %+v", st)
+		}
+	})
+}
+
+// A NAT that answers with resets is found out, and its resets are no finding.
+func TestResets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNAT(learning(t), 3*time.Minute)
+		n.resets = true
+		mb := n.login(t, "bob", "phone", func(c *Config) {
+			dial := c.Dial
+			c.Dial = func(ctx context.Context) (net.Conn, error) {
+				nc, err := dial(ctx)
+				return resetting{nc}, err
+			}
+		})
+		time.Sleep(12 * time.Hour)
+		if st := mb.Stats(); st.Finding.Bad != 0 || st.Interval < 162*time.Second || st.Interval >= 3*time.Minute {
+			t.Errorf("found %+v", st)
+		}
+	})
+}
+
+// resetting says of a pipe that was closed what a socket says of a reset.
+type resetting struct{ net.Conn }
+
+func (c resetting) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && err.Error() == "EOF" {
+		err = fmt.Errorf("read: %w", syscall.ECONNRESET)
+	}
+	return n, err
+}
+
+// A vanished mapping costs a beat and little more.
+func TestVanishedMappingIsNoticedFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, mem.Options{})
+		bob := h.login(t, "bob", "pad", func(c *Config) { c.Heartbeat = time.Minute })
+		alice := h.login(t, "alice", "pad", func(c *Config) { c.Heartbeat = time.Hour })
+		h.mu.Lock()
+		h.conns[0].hole.Store(true)
+		h.mu.Unlock()
+		begin := time.Now()
+		send(t, alice, "bob", "hello")
+		receive(t, bob, "hello")
+		time.Sleep(time.Until(begin.Add(time.Minute)))
+		time.Sleep(2 * time.Second)
+		if h.dialled() != 3 {
+			t.Errorf("%d connections 2 s after the beat", h.dialled())
+		}
+	})
+}
+
+func TestFindings(t *testing.T) {
+	file := FileFindings(filepath.Join(t.TempDir(), "f.json"))
+	for _, k := range []Findings{new(MemoryFindings), file} {
+		if f, err := k.Load("wifi"); err != nil || f.Good != 0 {
+			t.Errorf("%v, %v", f, err)
+		}
+		want := learn.Finding{Good: time.Minute, Bad: 65 * time.Second, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+		for _, name := range []string{"wifi", ""} {
+			if err := k.Save(name, want); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := k.Load(name); err != nil || f != want {
+				t.Errorf("%v, %v", f, err)
+			}
+		}
+	}
+	if f, err := FileFindings(string(file)).Load("wifi"); err != nil || f.Good != time.Minute {
+		t.Errorf("%v, %v", f, err)
+	}
+	if err := FileFindings("/nowhere/f.json").Save("x", learn.Finding{}); err == nil {
+		t.Error("saved nowhere")
+	}
+}

@@ -1,6 +1,5 @@
 import { Alarm, backOff, type Clock } from './clock.js';
 import { again } from './codec/codes.js';
-import { splitId } from './codec/stream.js';
 import { Heartbeats } from './heartbeat.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
@@ -36,6 +35,8 @@ const shortLives = 3; // in a row, before another way is tried
 const firstKnock = 5_000; // for a better way, while on a worse one
 const lastKnock = 600_000;
 const quickAnswer = 2_500; // to whether a connection has outlived a change
+const probeWait = 60_000; // after a probe that says nothing
+const probeAnswer = 10_000; // of the live connection, after a probe that was not answered
 const refusedWait = 5_000; // before what could not be stored is sent again
 
 /** One device of a user, connected as well as the network allows. */
@@ -48,6 +49,7 @@ export class Client {
   readonly #alarm: Alarm;
   readonly #knock: Alarm;
   readonly #renewal: Alarm;
+  readonly #probeAgain: Alarm;
   readonly #loaded: Promise<void>;
   #beats: Heartbeats;
   #kept: State = {};
@@ -65,8 +67,9 @@ export class Client {
   #login = ''; // what the credentials say of whose they are
   #network: string;
   #background = false;
+  #interval = 0; // agreed, between heartbeats
+  #probing: (() => void) | undefined; // gives the probe up
   #last = 0; // number of the last id
-  #used = 0; // number of the last id that was given to a connection
   #ahead = 0; // the server's clock, by so many milliseconds
   #closed: ClosedError | undefined;
 
@@ -77,6 +80,7 @@ export class Client {
     this.#outbox = new Outbox(o.store);
     this.#alarm = new Alarm(w.clock, () => this.#attempt());
     this.#knock = new Alarm(w.clock, () => this.#tryBetter());
+    this.#probeAgain = new Alarm(w.clock, () => void this.#probeNext());
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
     this.#beats = new Heartbeats({}, w.clock.now());
     this.#inbox = new Inbox(
@@ -190,12 +194,14 @@ export class Client {
     this.#beats.background(b);
     if (b) {
       this.#knock.stop();
+      this.#stopProbing();
       return;
     }
     this.#tries = 0;
     if (this.#state.state === 'waiting' && this.#state.reason?.code !== 'draining') this.#attempt();
     else this.#connection?.check(quickAnswer);
     this.#knockLater();
+    this.#speak();
   }
 
   /**
@@ -215,6 +221,7 @@ export class Client {
     this.#closed = why;
     this.#era++;
     for (const a of [this.#alarm, this.#knock, this.#renewal]) a.stop();
+    this.#stopProbing();
     this.#connection?.drop();
     this.#connection = undefined;
     this.#inbox.close();
@@ -297,7 +304,7 @@ export class Client {
 
   async #credentials(): Promise<Login> {
     const c = this.#o.credentials;
-    const login: Login = { used: this.#used };
+    const login: Login = {};
     if ('user' in c) {
       login.user = c.user;
       login.password = c.password;
@@ -362,7 +369,9 @@ export class Client {
     this.#since = now;
     this.#tries = 0;
     this.#round = [];
-    if (this.#beats.online(now)) this.#wish();
+    this.#beats.helped(w.helps ?? false, { good: w.good ?? 0, bad: w.bad ?? 0, at: now }, now);
+    this.#beats.alive(now);
+    this.#interval = w.interval ?? 0;
     const name = this.#w.ways[this.#way]!.name;
     this.#keepSoon({
       login: this.#login, address: w.address, ways: { ...this.#kept.ways, [this.#network]: name }, findings: this.#beats.findings,
@@ -373,6 +382,7 @@ export class Client {
     }
     this.#knockLater();
     this.#become({ state: 'online', way: name });
+    queueMicrotask(() => this.#speak());
     if (place !== undefined) queueMicrotask(() => this.#connection?.handled(this.#inbox.place ?? 0, false));
     return place;
   }
@@ -380,11 +390,7 @@ export class Client {
   #take(): Entry | undefined {
     const now = this.#w.clock.now();
     for (let e = this.#outbox.take(); e; e = this.#outbox.take()) {
-      if (e.expires === 0 || e.expires > now) {
-        const id = splitId(e.id);
-        if (id?.prefix === this.#w.prefix) this.#used = Math.max(this.#used, id.n);
-        return e;
-      }
+      if (e.expires === 0 || e.expires > now) return e;
       this.#refused(e, 'expired', 'it was not sent in time');
     }
     return undefined;
@@ -408,16 +414,55 @@ export class Client {
     this.#emit('refused', error);
   }
 
+  // Heartbeats.
+
   #survived(silence: number): void {
-    if (!this.#beats.survived(silence, this.#w.clock.now())) return;
-    this.#keepSoon({ findings: this.#beats.findings });
-    this.#wish();
+    const now = this.#w.clock.now();
+    const news = [this.#beats.alive(now), this.#beats.survived(silence, now)];
+    if (news.some(Boolean)) this.#learned();
   }
 
-  /** Something was learned of how often to speak. */
-  #wish(): void {
-    const interval = this.#beats.wish;
-    if (interval !== undefined) queueMicrotask(() => this.#connection?.set({ interval }));
+  #learned(): void {
+    this.#keepSoon({ findings: this.#beats.findings });
+    queueMicrotask(() => this.#speak());
+  }
+
+  /** Speaks as often as is known to be needed, and tries out what is not known. */
+  #speak(): void {
+    if (!this.#online || !this.#connection) return;
+    const wish = this.#beats.wish;
+    const change = this.#beats.tell();
+    if (wish !== undefined && wish !== this.#interval) change.interval = this.#interval = wish;
+    if (Object.keys(change).length > 0) this.#connection.set(change);
+    void this.#probeNext();
+  }
+
+  async #probeNext(): Promise<void> {
+    const era = this.#era;
+    const way = this.#w.ways[this.#way]!;
+    if (this.#probing || !way.probe || this.#beats.probe(this.#w.clock.now()) === undefined) return;
+    this.#probing = () => {};
+    const login = await this.#credentials().catch(() => undefined);
+    const silence = this.#beats.probe(this.#w.clock.now());
+    if (era !== this.#era || !this.#online) return;
+    this.#probing = undefined;
+    if (!login || silence === undefined) return;
+    this.#probing = way.probe(login, silence, (how, silence) => {
+      if (era !== this.#era) return;
+      this.#probing = undefined;
+      const now = this.#w.clock.now();
+      if (how === 'survived' && this.#beats.survived(silence, now)) return this.#learned();
+      if (how !== 'silent') return this.#probeAgain.set(now + probeWait);
+      this.#beats.silent(silence, now); // if the live connection answers, it was the NAT
+      this.#connection?.check(probeAnswer);
+      this.#probeAgain.set(now + probeAnswer);
+    });
+  }
+
+  #stopProbing(): void {
+    this.#probing?.();
+    this.#probing = undefined;
+    this.#probeAgain.stop();
   }
 
   /** We give the connection up. */
@@ -428,6 +473,7 @@ export class Client {
 
   #ended(end: End, unanswered: Entry[]): void {
     this.#era++;
+    this.#stopProbing();
     this.#connection = undefined;
     this.#outbox.giveBack(unanswered);
     for (const a of [this.#knock, this.#renewal]) a.stop();
@@ -486,6 +532,7 @@ export class Client {
     const login = await this.#credentials().catch(() => undefined);
     if (!login || era !== this.#era) return;
     this.#era++;
+    this.#stopProbing();
     this.#outbox.giveBack(this.#connection?.drop() ?? []);
     this.#round = [this.#way]; // back to it, if the better one does not hold
     this.#way = at;

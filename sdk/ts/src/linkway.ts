@@ -1,12 +1,14 @@
 // The long connection: a Session, the carrier under it, and a timer.
 
 import { Alarm, type Clock } from './clock.js';
-import type { Welcome } from './codec/fields.js';
+import { capProbe, type Welcome } from './codec/fields.js';
 import type { Delivered } from './codec/stream.js';
+import type { Outcome } from './learn.js';
+import { Probe } from './probe.js';
 import { Session } from './session.js';
 import type { Entry } from './store/store.js';
 import { Message } from './types.js';
-import { type Carrier, type CarrierEvents, type Connection, type Dial, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
+import { type Carrier, type CarrierEvents, type Change, type Connection, type Dial, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
 
 export interface LinkOptions {
   dial: Dial;
@@ -46,6 +48,14 @@ export class LinkWay implements Way {
       data: () => {},
       closed: () => once(),
     };
+  }
+
+  probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {
+    const line = new Line(this.#o);
+    const { after: _, interval: _1, ...who } = login;
+    const p = new Probe(this.#o.clock, line, { ...who, agent: this.#o.agent }, silence, ended);
+    line.on = p;
+    return () => p.stop();
   }
 }
 
@@ -106,7 +116,7 @@ class Link implements Connection {
     this.#clock = o.clock;
     this.#owner = owner;
     this.#session = new Session(
-      { hello: { ...login, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
+      { hello: { ...login, caps: capProbe, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
       {
         welcomed: (w) => this.#welcomed(w),
         message: (m) => owner.message(this.#message(m)),
@@ -138,6 +148,8 @@ class Link implements Connection {
     this.#address = w.address ?? '';
     const known: Welcomed = { address: this.#address, device: w.device ?? '', cursor: w.cursor ?? 0, time: w.time ?? 0 };
     if (w.expires !== undefined) known.expires = w.expires;
+    if (w.interval !== undefined) known.interval = w.interval;
+    if (w.caps !== undefined && w.caps % 2 === 1) Object.assign(known, { helps: true, good: w.good ?? 0, bad: w.bad ?? 0 });
     this.#owner.welcomed(known);
   }
 
@@ -179,7 +191,7 @@ class Link implements Connection {
     this.#do((now) => this.#session.handled(place, more, now));
   }
 
-  set(change: { interval?: number; token?: string }): void {
+  set(change: Change): void {
     this.#do((now) => this.#session.set(change, now));
   }
 

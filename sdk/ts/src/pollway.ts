@@ -6,7 +6,7 @@ import type { Clock } from './clock.js';
 import type { Attr, Urgency } from './types.js';
 import { Message } from './types.js';
 import type { Entry } from './store/store.js';
-import { type Connection, type End, type Login, lost, type Owner, type Way } from './way.js';
+import { type Change, type Connection, type End, type Login, lost, type Owner, type Way } from './way.js';
 
 export interface PollOptions {
   /** Where the server is, without a slash at the end. */
@@ -276,7 +276,7 @@ class Poll implements Connection {
     if (!more || place >= this.#received) this.#wake?.();
   }
 
-  set(change: { interval?: number; token?: string }): void {
+  set(change: Change): void {
     if (change.token !== undefined) this.#authorization = `Bearer ${change.token}`;
   }
 

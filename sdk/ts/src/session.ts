@@ -8,7 +8,7 @@ import { newSend } from './codec/message.js';
 import { type Delivered, MsgReader, SendWriter } from './codec/stream.js';
 import { format } from './codec/text.js';
 import type { Entry } from './store/store.js';
-import { type End, lost } from './way.js';
+import { type Change, type End, lost } from './way.js';
 
 export interface SessionEvents {
   welcomed(w: Welcome): void;
@@ -193,7 +193,7 @@ export class Session {
     if (!more || due >= ackEvery || now - this.#ackedAt >= ackTime) this.#acknowledge(now);
   }
 
-  set(change: { interval?: number; token?: string }, now: number): void {
+  set(change: Change, now: number): void {
     if (this.#state === 'welcomed') this.#write({ type: 'set', ...change }, now);
   }
 

@@ -1,6 +1,7 @@
 // What a client and its ways to the server know of each other. A way makes
 // connections; a connection is used once.
 
+import type { Outcome } from './learn.js';
 import type { Entry } from './store/store.js';
 import type { Message } from './types.js';
 
@@ -13,8 +14,6 @@ export interface Login {
   /** Everything up to here is on the device; undefined if it is not sure that the place is of this account. */
   after?: number;
   network?: string;
-  /** The greatest number of an id that was ever given to a connection. */
-  used: number;
   /** Milliseconds between heartbeats, if it should not be as the server advises. */
   interval?: number;
 }
@@ -41,6 +40,11 @@ export interface Welcomed {
   /** When the token ends and what time it is, by the server's clock. */
   expires?: number;
   time?: number;
+  /** Whether the server helps to learn, what others found on this network, and how often it is agreed to speak. */
+  helps?: boolean;
+  good?: number;
+  bad?: number;
+  interval?: number;
 }
 
 /** The client, as a connection sees it. */
@@ -63,6 +67,16 @@ export interface Owner {
   trace(line: () => string): void;
 }
 
+/** What may be changed while a connection lives. */
+export interface Change {
+  token?: string;
+  /** Milliseconds between heartbeats. */
+  interval?: number;
+  /** What was found of the network, in milliseconds. */
+  good?: number;
+  bad?: number;
+}
+
 /** One connection. */
 export interface Connection {
   /** There is something to send. */
@@ -70,7 +84,7 @@ export interface Connection {
   /** The application has everything up to here. */
   handled(place: number, more: boolean): void;
   /** Changes what was agreed. */
-  set(change: { interval?: number; token?: string }): void;
+  set(change: Change): void;
   /** Asks whether the server is still there, and gives it so long to answer. */
   check(patience: number): void;
   /** Says goodbye and ends. */
@@ -98,6 +112,8 @@ export type Dial = (on: CarrierEvents) => Carrier;
 export interface Way {
   readonly name: 'tcp' | 'websocket' | 'poll';
   open(login: Login, owner: Owner): Connection;
+  /** Tries out a silence on a connection of its own. The result gives it up. */
+  probe?(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void;
   /** Looks whether the way is open, without logging in. If it is, go makes a connection of it. */
   knock?(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void;
 }

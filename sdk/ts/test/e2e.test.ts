@@ -10,6 +10,9 @@ import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
 import { type Client, ClosedError, connect, fileStore, type Message, type Options, RefusedError } from '../src/node/index.js';
+import { realClock } from '../src/clock.js';
+import { LinkWay } from '../src/linkway.js';
+import { tcpDial } from '../src/node/tcp.js';
 import { here } from './support/paths.js';
 import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
@@ -271,6 +274,17 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
     await until(c, online('poll'));
     p.noUpgrade = false;
     await until(c, online('websocket'));
+  });
+
+  test('a probe is silent and then answered, beside the live connection', async () => {
+    const { c: live, r } = await fresh('bob', { device: 'probed', network: 'a carrier' });
+    const way = new LinkWay('tcp', { clock: realClock, prefix: 'k', agent: 'test', maxMessage: 1 << 20, dial: tcpDial('127.0.0.1', server.link, false) });
+    const login = { user: 'bob', password: 'secret', device: 'probed', network: 'a carrier' };
+    const end = await new Promise((resolve) => way.probe(login, 1200, (how, silence) => resolve({ how, silence })));
+    assert.deepEqual(end, { how: 'survived', silence: 1200 });
+    assert.equal(live.state.state, 'online');
+    await live.send({ to: 'bob', body: 'still here' });
+    await r.until(1);
   });
 
   test('the same device elsewhere', async () => {

@@ -19,7 +19,7 @@ import { millis, parse } from './support/parse.js';
 import { SendReader } from './support/server.js';
 
 /** What this client never says, by the beginning of the line; its actor plays no part. */
-const never = [/^C# /, /^C: 0x/, /^C: HELLO 1\.7/, /^C: HELLO (0\.9|2\.0)/, /^C: SEND \d+ large/, /^C: PING #/, /^C: .* (caps|probe|good)=/, /^C: ACK \+2$/];
+const never = [/^C: HELLO .* probe=/, /^C# /, /^C: 0x/, /^C: HELLO 1\.7/, /^C: HELLO (0\.9|2\.0)/, /^C: SEND \d+ large/, /^C: PING #/, /^C: ACK \+2$/];
 
 /** One client of a dialogue. */
 class Actor {
@@ -71,9 +71,11 @@ class Actor {
       case 'ping':
         this.#session.check(10_000, now);
         break;
-      case 'set':
-        this.#session.set({ ...(frame.token ? { token: frame.token } : {}), ...(frame.interval ? { interval: frame.interval } : {}) }, now);
+      case 'set': {
+        const { type: _, ...change } = frame;
+        this.#session.set(change, now);
         break;
+      }
       case 'close':
         this.#session.close(now);
         break;

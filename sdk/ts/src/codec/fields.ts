@@ -109,6 +109,9 @@ export interface Close {
 
 export type Listed = Hello | Welcome | Set | Close;
 
+/** A capability bit: the client learns its heartbeat by probes, and the server helps it. */
+export const capProbe = 1;
+
 /** A "count" is left out when it is zero, a "number" only when it is undefined. */
 type Kind = 'text' | 'count' | 'number' | 'code';
 

@@ -3,6 +3,8 @@
 //	! connect user=alice …     a client with these options begins; ways=2 has a second way
 //	! open, ! refuse           the network opens the connection that is being dialled, or does not
 //	! drop                     the network closes it
+//	! at 2                     what follows is about the second connection that was dialled
+//	! answer 1                 from now on the server answers each PING on the first by itself
 //	C: HELLO …                 the next that the client says to the server
 //	C: (quiet), C: (closed)    it says nothing, or has closed the connection
 //	S: WELCOME …               what the server says; S# is bytes
@@ -34,6 +36,7 @@ class End {
   readonly said: string[] = [];
   open = false;
   closed = false;
+  answers = false;
 
   constructor(on: CarrierEvents, way: string) {
     this.on = on;
@@ -44,6 +47,11 @@ class End {
     this.#in.push(bytes.slice());
     for (let raw = this.#in.next(); raw; raw = this.#in.next()) {
       const f = decode(raw);
+      if (f.type === 'ping' && this.answers) {
+        this.on.data(encode({ type: 'pong', payload: f.payload }));
+        continue;
+      }
+      if (f.type === 'set' && this.answers && f.interval) queueMicrotask(() => this.on.data(encode({ type: 'set', interval: f.interval! })));
       // A dialogue is to show the secrets that it was given.
       if (f.type === 'hello' || f.type === 'set') {
         const { token, ...rest } = f;
@@ -64,6 +72,7 @@ export class Stage {
   readonly #told: string[] = [];
   #client: Client | undefined;
   #ends: End[] = [];
+  #at = 0; // the number of the connection that the dialogue is about; zero is the last
   #programs = 0;
   #options: Record<string, string> = {};
   #slow = false;
@@ -89,7 +98,7 @@ export class Stage {
   }
 
   get #end(): End | undefined {
-    return this.#ends.at(-1);
+    return this.#ends.at(this.#at - 1);
   }
 
   async #line(line: string): Promise<void> {
@@ -147,9 +156,16 @@ export class Stage {
       case 'restart':
         this.#told.length = 0;
         this.#ends = [];
+        this.#at = 0;
         return this.#connect();
       case 'pending':
         return assert.equal(this.#client!.pending, Number(rest));
+      case 'at':
+        this.#at = Number(rest);
+        return assert.ok(this.#end, 'it was not dialled');
+      case 'answer':
+        this.#ends[Number(rest) - 1]!.answers = true;
+        return;
       case 'dials':
         return assert.equal(this.#ends.length, Number(rest));
     }

@@ -1,0 +1,77 @@
+// A connection beside the live one that is silent for a given time, and then
+// asks whether it is still there.
+
+import { Alarm, type Clock } from './clock.js';
+import { capProbe, type Hello, version } from './codec/fields.js';
+import { decode, encode, Splitter } from './codec/frame.js';
+import type { Outcome } from './learn.js';
+import type { Carrier } from './way.js';
+
+const answerTime = 10_000;
+const most = 64 << 10; // bytes of a frame
+
+export class Probe {
+  readonly #clock: Clock;
+  readonly #hello: Hello;
+  readonly #ended: (how: Outcome, silence: number) => void;
+  readonly #in = new Splitter(most);
+  readonly #alarm: Alarm;
+  readonly #line: Carrier;
+  #silence: number;
+  #asked = false;
+  #over = false;
+
+  constructor(clock: Clock, line: Carrier, login: Omit<Hello, 'type' | 'major' | 'minor'>, silence: number, ended: (how: Outcome, silence: number) => void) {
+    this.#clock = clock;
+    this.#line = line;
+    this.#silence = Math.ceil(silence);
+    this.#hello = { type: 'hello', ...version, ...login, caps: capProbe, probe: this.#silence };
+    this.#ended = ended;
+    this.#alarm = new Alarm(clock, () => (this.#asked ? this.#end('silent') : this.#ask()));
+  }
+
+  open(): void {
+    this.#line.send(encode(this.#hello));
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#over) return;
+    if (this.#asked) return this.#end('survived'); // any byte is a sign of life
+    try {
+      this.#in.push(bytes);
+      for (let raw = this.#in.next(); raw && !this.#over; raw = this.#in.next()) {
+        const f = decode(raw);
+        if (f.type === 'close') this.#end('unrelated');
+        if (f.type !== 'welcome') continue;
+        this.#silence = f.interval ?? this.#silence;
+        this.#alarm.set(this.#clock.now() + this.#silence);
+      }
+    } catch {
+      this.#end('unrelated');
+    }
+  }
+
+  // A NAT that is honest about having forgotten says so with a reset, and so
+  // does a server that restarts. It is no verdict.
+  closed(): void {
+    if (!this.#over) this.#end('unrelated');
+  }
+
+  /** Gives it up. */
+  stop(): void {
+    this.#over = true;
+    this.#alarm.stop();
+    this.#line.close();
+  }
+
+  #ask(): void {
+    this.#asked = true;
+    this.#line.send(encode({ type: 'ping', payload: new Uint8Array(0) }));
+    this.#alarm.set(this.#clock.now() + answerTime);
+  }
+
+  #end(how: Outcome): void {
+    this.stop();
+    this.#ended(how, this.#silence);
+  }
+}

@@ -58,9 +58,17 @@ func (ls *loops) drain(g *group) {
 	})
 }
 
+// few is how many connections share the first loop before others are used.
+const few = 4
+
 // place is the loop for a new connection: one after the other, but a loop that
-// has fewer first.
+// has fewer first. A handful share one loop: they need no second, and what one
+// client does right after another is then seen in that order.
 func (ls *loops) place() *loop {
+	if first := ls.list[0]; first.load.Load() < few {
+		first.load.Add(1)
+		return first
+	}
 	best := ls.list[int(ls.nextUp.Add(1))%len(ls.list)]
 	for _, l := range ls.list {
 		if l.load.Load()+16 < best.load.Load() {

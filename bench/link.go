@@ -1,13 +1,11 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/posthouse-im/posthouse/transport/link/frame"
@@ -28,20 +26,16 @@ func (Link) Target(o *Options, lane int) string {
 	return o.account(2 * lane)
 }
 
-// linkConn is one connection. The sender's goroutine writes sends, the
-// receiver's acknowledgements.
+// linkConn is one connection.
 type linkConn struct {
-	nc   net.Conn
+	stream
 	peer frame.Peer // the sender's: of its one receiver
 	to   string
+	buf  []byte // the sender's
 
-	mu  sync.Mutex
-	out *bufio.Writer // guarded by mu
-
-	in     []byte // the receiver's: bytes read and not yet whole frames
-	msg    frame.Msg
-	stored frame.Stored
-	buf    []byte // the sender's
+	msg    frame.Msg    // the receiver's
+	stored frame.Stored // the sender's listener's
+	ack    []byte       // the receiver's
 }
 
 // maxFrame is the longest frame that the generator takes.
@@ -58,11 +52,7 @@ func (l Link) Dial(ctx context.Context, o *Options, s Seat) (Conn, error) {
 	if s.Role == Sender {
 		user = o.account(2*s.Lane + 1)
 	}
-	c := &linkConn{nc: nc, out: bufio.NewWriterSize(nc, 64), peer: frame.Peer{New: true}}
-	if s.Role != Idle {
-		c.out = bufio.NewWriterSize(nc, 64<<10)
-		c.in = make([]byte, 0, 64<<10)
-	}
+	c := &linkConn{stream: newStream(nc, s.Role), peer: frame.Peer{New: true}}
 	hello := &frame.Hello{Major: frame.Major, Minor: frame.Minor, User: user, Password: o.Password,
 		Device: fmt.Sprint("bench", s.Number), MaxFrame: maxFrame, Window: 16 << 20, Prefix: rand.Text()[:10]}
 	if s.Role == Idle {
@@ -119,31 +109,17 @@ func (c *linkConn) Send(name string, payload []byte) error {
 	}
 	c.buf = frame.Append(c.buf[:0], &frame.Send{To: c.peer, ID: frame.ID{Step: 1}, Media: "application/octet-stream", Body: payload})
 	c.peer = frame.Peer{N: c.peer.N}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, err := c.out.Write(c.buf)
-	return err
-}
-
-// Flush sends what is buffered.
-func (c *linkConn) Flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.out.Flush()
+	return c.write(c.buf)
 }
 
 // Receive reads once and takes every whole frame of it; what was delivered is
 // acknowledged in one frame.
 func (c *linkConn) Receive(got func([]byte), acked func(int)) error {
-	if len(c.in) == cap(c.in) {
-		c.in = append(c.in, make([]byte, max(4096, cap(c.in)))...)[:len(c.in)]
-	}
-	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
+	rest, err := c.read()
 	if err != nil {
 		return err
 	}
-	c.in = c.in[:len(c.in)+n]
-	rest, places, stored := c.in, uint64(0), 0
+	places, stored := uint64(0), 0
 	for {
 		raw, used, err := frame.Next(rest, maxFrame)
 		if err != nil {
@@ -172,17 +148,15 @@ func (c *linkConn) Receive(got func([]byte), acked func(int)) error {
 			return errors.Join(fmt.Errorf("link: server says %v", f), err)
 		}
 	}
-	c.in = c.in[:copy(c.in[:cap(c.in)], rest)]
+	c.keep(rest)
 	if stored > 0 {
 		acked(stored)
 	}
 	if places == 0 {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out.Write(frame.Append(c.out.AvailableBuffer(), &frame.Ack{Step: places}))
-	return c.out.Flush()
+	c.ack = frame.Append(c.ack[:0], &frame.Ack{Step: places})
+	return c.answer(c.ack)
 }
 
 // Close closes.

@@ -1,13 +1,11 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -21,20 +19,16 @@ func (MQTT) Name() string { return "mqtt" }
 // Acked reports whether publishers get a PUBACK or PUBCOMP.
 func (MQTT) Acked(o *Options) bool { return o.QoS > 0 }
 
-// mqttConn is one connection. Everything written goes through out; acks are
-// written by the receiving goroutine, publishes by the sending one.
+// mqttConn is one connection.
 type mqttConn struct {
-	nc     net.Conn
+	stream
 	qos    byte
 	packet uint16 // last packet id of a publish; the sender's
+	head   []byte // fixed header and topic of name; the sender's
+	name   string
+	buf    []byte // the sender's
 
-	mu  sync.Mutex
-	out *bufio.Writer // guarded by mu
-
-	in   []byte // the receiver's: bytes read and not yet whole packets
-	acks []byte // the receiver's: answers of one round
-	head []byte // the sender's: fixed header and topic of the lane
-	name string // whose head it is
+	acks []byte // answers of one round; the receiver's
 }
 
 // packet types, shifted into place (MQTT 3.1.1 section 2.2.1).
@@ -72,11 +66,7 @@ func (MQTT) Dial(ctx context.Context, o *Options, s Seat) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &mqttConn{nc: nc, qos: byte(o.QoS), out: bufio.NewWriterSize(nc, 64)}
-	if s.Role != Idle {
-		c.out = bufio.NewWriterSize(nc, 64<<10)
-		c.in = make([]byte, 0, 64<<10)
-	}
+	c := &mqttConn{stream: newStream(nc, s.Role), qos: byte(o.QoS)}
 	flags := byte(0x02) // clean session
 	if s.Role == Away {
 		flags = 0
@@ -151,37 +141,25 @@ func (c *mqttConn) Send(name string, payload []byte) error {
 		}
 		c.name, c.head = name, mqttString(mqttHead(nil, mqttPublish|c.qos<<1, n), name)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out.Write(c.head)
+	c.buf = append(c.buf[:0], c.head...)
 	if c.qos > 0 {
 		if c.packet++; c.packet == 0 {
 			c.packet = 1
 		}
-		c.out.Write(binary.BigEndian.AppendUint16(c.out.AvailableBuffer(), c.packet))
+		c.buf = binary.BigEndian.AppendUint16(c.buf, c.packet)
 	}
-	_, err := c.out.Write(payload)
-	return err
-}
-
-// Flush sends what is buffered.
-func (c *mqttConn) Flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.out.Flush()
+	c.buf = append(c.buf, payload...)
+	return c.write(c.buf)
 }
 
 // Receive reads once and takes every whole packet of it.
 func (c *mqttConn) Receive(got func([]byte), acked func(int)) error {
-	if len(c.in) == cap(c.in) {
-		c.in = append(c.in, make([]byte, max(4096, cap(c.in)))...)[:len(c.in)]
-	}
-	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
+	rest, err := c.read()
 	if err != nil {
 		return err
 	}
-	c.in = c.in[:len(c.in)+n]
-	rest, done := c.in, 0
+	c.acks = c.acks[:0]
+	done := 0
 	for len(rest) >= 2 {
 		n, h := binary.Uvarint(rest[1:])
 		if h < 0 {
@@ -197,18 +175,11 @@ func (c *mqttConn) Receive(got func([]byte), acked func(int)) error {
 		done += k
 		rest = rest[1+h+int(n):]
 	}
-	c.in = c.in[:copy(c.in[:cap(c.in)], rest)]
+	c.keep(rest)
 	if done > 0 {
 		acked(done)
 	}
-	if len(c.acks) == 0 {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out.Write(c.acks)
-	c.acks = c.acks[:0]
-	return c.out.Flush()
+	return c.answer(c.acks)
 }
 
 // take handles one packet and reports how many of our messages it completes.
@@ -243,9 +214,5 @@ func (c *mqttConn) take(head byte, p []byte, got func([]byte)) (int, error) {
 
 // Close says DISCONNECT and closes.
 func (c *mqttConn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out.Write([]byte{0xe0, 0})
-	c.out.Flush()
-	return c.nc.Close()
+	return errors.Join(c.answer([]byte{0xe0, 0}), c.nc.Close())
 }

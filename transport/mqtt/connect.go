@@ -212,7 +212,11 @@ func (c *client) enter() error {
 		expiry = forever // 3.1.1 keeps a session without limit
 	}
 	life := c.srv.clampExpiry(expiry)
-	c.srv.adopt(c, s, life)
+	var w *will
+	if p.Will != nil {
+		w = newWill(p.Will, c)
+	}
+	c.srv.adopt(c, s, w, life)
 	if c.version == packet.V5 {
 		c.answerProps(p, props, expiry, life)
 	}
@@ -222,9 +226,7 @@ func (c *client) enter() error {
 		c.aliases = new(aliases)
 	}
 	c.keepalive(p.KeepAlive, props)
-	if w := p.Will; w != nil {
-		c.x.will = newWill(w, c)
-	}
+	c.x.will = w
 	if !lg.who.Expires.IsZero() {
 		c.x.until = lg.who.Expires
 	}

@@ -290,3 +290,31 @@ func TestSlowSubscriber(t *testing.T) {
 	}
 	ping(t, pub)
 }
+
+// A 3.1.1 client that runs far ahead is read from no faster than its messages
+// reach the disk, and all are acknowledged in order [MQTT-4.6.0-2].
+func TestPaused(t *testing.T) {
+	_, addr := serveTCP(t, Config{ReceiveMaximum: 4})
+	c, err := corpusDial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := packet.Connect{Version: packet.V311, CleanStart: true, ClientID: "c", HasUser: true, User: "alice", HasPassword: true, Password: []byte("pw")}
+	b := p.Append(nil)
+	const n = 500
+	for i := range n { // behind CONNECT, without waiting for CONNACK
+		m := packet.Publish{Topic: []byte("im/to/bob"), QoS: 1, ID: uint16(i + 1), Payload: fmt.Append(nil, i)}
+		b = m.Append(b, packet.V311)
+	}
+	c.Write(b)
+	if got, err := c.next(10 * time.Second); err != nil || got[3] != 0 {
+		t.Fatalf("%x %v", got, err)
+	}
+	for i := range n {
+		got, err := c.next(10 * time.Second)
+		if err != nil || got[0] != 0x40 || int(got[2])<<8|int(got[3]) != i+1 {
+			t.Fatalf("%d: %x %v", i, got, err)
+		}
+	}
+}

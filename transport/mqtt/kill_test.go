@@ -347,3 +347,38 @@ func TestKillQoS2(t *testing.T) {
 	}
 	t.Logf("%d messages, each once", want)
 }
+
+// The will of a kept session is published although the server was killed.
+func TestKillKeepsTheWill(t *testing.T) {
+	dir := t.TempDir()
+	v := start(t, dir)
+	sub := &careful{user: "alice", id: "sub"}
+	if err := sub.connect(v.addr); err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.subscribe("will/#", 1); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("tcp", v.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	p := packet.Connect{Version: packet.V311, ClientID: "c", HasUser: true, User: "bob", HasPassword: true, Password: []byte("pw"),
+		Will: &packet.Will{Topic: "will/x", Payload: []byte("gone"), QoS: 1}}
+	nc.Write(p.Append(nil))
+	nc.Read(make([]byte, 4))
+	// A message that is on disk says that the session's record is.
+	nc.Write((&packet.Publish{Topic: []byte("will/y"), QoS: 1, ID: 1}).Append(nil, packet.V311))
+	nc.Read(make([]byte, 4))
+	v.kill()
+	v = start(t, dir)
+	if err := sub.connect(v.addr); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"", "gone"} {
+		if got, _, err := sub.step(10 * time.Second); err != nil || got != want {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+}

@@ -21,7 +21,8 @@ import (
 // varints, strings have their length in front. The first byte is the version
 // of the form, 1.
 //
-//	mqtt/session/KEY       version, expiry in seconds, when the client left (Unix ms, 0: it has not), box, user
+//	mqtt/session/KEY       version, expiry in seconds, when the client left (Unix ms, 0: it has not), box, user,
+//	                       and if there is a will: delay in seconds, expiry in seconds and 1 (0: none), message
 //	mqtt/sub/KEY/HASH      version, options, identifier, filter
 //	mqtt/got/KEY/ID        a QoS 2 identifier received and not released; empty but for the version
 //	mqtt/rel/KEY           version, then the seqs released beyond the cursor
@@ -99,7 +100,9 @@ func openRecord(v []byte) fields {
 	return fields{p: v[1:]}
 }
 
-func sessionRecord(s *session, left time.Time) mailbox.Record {
+// sessionRecord is the record of a kept session whose client left then, or is
+// connected, and has that will.
+func sessionRecord(s *session, w *will, left time.Time) mailbox.Record {
 	k := s.kept.Load()
 	b := binary.AppendUvarint([]byte{form}, uint64(k.expiry/time.Second))
 	var ms uint64
@@ -109,6 +112,9 @@ func sessionRecord(s *session, left time.Time) mailbox.Record {
 	b = binary.AppendUvarint(b, ms)
 	b = appendText(b, k.box)
 	b = appendText(b, k.user)
+	if w != nil {
+		b = w.encode(b)
+	}
 	return mailbox.Record{Key: sessionKey(s.key), Value: b}
 }
 
@@ -170,6 +176,12 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		k := &kept{expiry: time.Duration(f.num()) * time.Second}
 		ms := f.num()
 		k.box, k.user = f.text(), f.text()
+		if len(f.p) > 0 && !f.bad {
+			var ok bool
+			if k.will, ok = decodeWill(f, k.user); !ok {
+				return false
+			}
+		}
 		s.kept.Store(k)
 		all[key] = s
 		if ms != 0 {
@@ -229,16 +241,27 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		srv.sessions.shard(key).all[key] = s
 		srv.count.sessions.Add(1)
 		srv.setAway(s.kept.Load(), true)
-		if s.kept.Load().expiry < forever*time.Second {
-			at := left[s]
-			if at.IsZero() { // it was connected when the server ended
-				at = time.Now()
-			}
-			s.kept.Load().until = at.Add(s.kept.Load().expiry)
-			srv.clock.set(s, taskExpiry, s.kept.Load().until)
-		}
+		srv.resumeAbsence(s, left[s])
 	}
 	return nil
+}
+
+// resumeAbsence lets the absence of a client go on that left then; if that is
+// zero it was connected when the server ended, and leaves now.
+func (srv *Server) resumeAbsence(s *session, left time.Time) {
+	k := s.kept.Load()
+	if left.IsZero() {
+		left = time.Now()
+	}
+	k.left = left
+	if k.will != nil {
+		k.due = left.Add(min(k.will.delay, k.expiry))
+		srv.clock.set(s, taskWill, k.due)
+	}
+	if k.expiry < forever*time.Second {
+		k.until = left.Add(k.expiry)
+		srv.clock.set(s, taskExpiry, k.until)
+	}
 }
 
 // loadPlace reads how far a session's queue was acknowledged and released.

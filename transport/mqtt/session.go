@@ -74,6 +74,7 @@ type kept struct {
 	// until is when the session ends; zero while a client is connected or it
 	// never does. Guarded by the shard.
 	until time.Time
+	left  time.Time // when the client left
 	will  *will     // waits for its delay; guarded by the shard
 	due   time.Time // when will is published
 
@@ -194,7 +195,7 @@ func (t *sessions) leave(key string, c *client, drop bool) (last bool) {
 //
 //	"If the Server accepts a connection with Clean Start set to 1 ... MUST set
 //	Session Present to 0" [MQTT-3.2.2-2]
-func (srv *Server) adopt(c *client, s *session, expiry time.Duration) {
+func (srv *Server) adopt(c *client, s *session, w *will, expiry time.Duration) {
 	if s.kept.Load() != nil && c.clean {
 		srv.wipe(s)
 	}
@@ -207,9 +208,9 @@ func (srv *Server) adopt(c *client, s *session, expiry time.Duration) {
 		k.expiry = expiry
 		srv.setAway(k, false)
 		c.present = true
-		srv.write([]mailbox.Record{sessionRecord(s, time.Time{})})
+		srv.write([]mailbox.Record{sessionRecord(s, w, time.Time{})})
 	case expiry > 0:
-		srv.keep(c, s, expiry)
+		srv.keep(c, s, w, expiry)
 	}
 }
 
@@ -253,10 +254,10 @@ func (srv *Server) unsubscribeAll(s *session) {
 }
 
 // keep makes s outlive its connection by expiry.
-func (srv *Server) keep(c *client, s *session, expiry time.Duration) {
+func (srv *Server) keep(c *client, s *session, w *will, expiry time.Duration) {
 	s.kept.Store(&kept{box: newBox(s.key), user: c.user(), expiry: expiry})
 	srv.count.sessions.Add(1)
-	srv.write([]mailbox.Record{sessionRecord(s, time.Time{})})
+	srv.write([]mailbox.Record{sessionRecord(s, w, time.Time{})})
 }
 
 // unkeep makes s end with its connection. Its queue is dropped.
@@ -294,7 +295,8 @@ func (srv *Server) away(s *session, w *will, now time.Time) {
 		k.due = now.Add(min(w.delay, k.expiry))
 		srv.clock.set(s, taskWill, k.due)
 	}
-	rec := sessionRecord(s, now)
+	k.left = now
+	rec := sessionRecord(s, w, now)
 	sh.mu.Unlock()
 	srv.write([]mailbox.Record{rec})
 }
@@ -328,6 +330,7 @@ func (srv *Server) due(s *session, t task) {
 	var w *will
 	if k.will != nil && !k.due.After(now) {
 		w, k.will = k.will, nil
+		srv.write([]mailbox.Record{sessionRecord(s, nil, k.left)})
 	}
 	if over := !k.until.IsZero() && !k.until.After(now); over {
 		// "The Session ... MUST be deleted when it expires" MQTT 5.0 section

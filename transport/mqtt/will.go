@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
@@ -38,6 +39,31 @@ func newWill(w *packet.Will, c *client) *will {
 		delay: time.Duration(ps.Num(packet.WillDelay, 0)) * time.Second,
 		user:  c.user(),
 	}
+}
+
+// encode appends w to a session's record.
+func (w *will) encode(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(w.delay/time.Second))
+	var e uint64
+	if w.lasts {
+		e = uint64(w.expiry) + 1
+	}
+	b = binary.AppendUvarint(b, e)
+	return append(b, w.m.encode("")[1:]...)
+}
+
+// decodeWill reads what encode appended.
+func decodeWill(f *fields, user string) (*will, bool) {
+	w := &will{delay: time.Duration(f.num()) * time.Second, user: user}
+	if e := f.num(); e > 0 {
+		w.expiry, w.lasts = uint32(e-1), true
+	}
+	m, ok := decodeMessage(f.p)
+	if !ok || f.bad {
+		return nil, false
+	}
+	w.m = *m
+	return w, true
 }
 
 // publishWill publishes w like any message. Nobody waits for it to be on disk.

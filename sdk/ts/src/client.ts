@@ -50,6 +50,7 @@ export class Client {
   readonly #knock: Alarm;
   readonly #renewal: Alarm;
   readonly #probeAgain: Alarm;
+  readonly #retry: Alarm;
   readonly #loaded: Promise<void>;
   #beats: Heartbeats;
   #kept: State = {};
@@ -69,6 +70,7 @@ export class Client {
   #background = false;
   #interval = 0; // agreed, between heartbeats
   #probing: (() => void) | undefined; // gives the probe up
+  #refusals: Entry[] = []; // what could not be stored at present
   #last = 0; // number of the last id
   #ahead = 0; // the server's clock, by so many milliseconds
   #closed: ClosedError | undefined;
@@ -80,6 +82,10 @@ export class Client {
     this.#outbox = new Outbox(o.store);
     this.#alarm = new Alarm(w.clock, () => this.#attempt());
     this.#knock = new Alarm(w.clock, () => this.#tryBetter());
+    this.#retry = new Alarm(w.clock, () => {
+      this.#outbox.giveBack(this.#refusals.splice(0));
+      this.#connection?.work();
+    });
     this.#probeAgain = new Alarm(w.clock, () => void this.#probeNext());
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
     this.#beats = new Heartbeats({}, w.clock.now());
@@ -220,7 +226,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = why;
     this.#era++;
-    for (const a of [this.#alarm, this.#knock, this.#renewal]) a.stop();
+    for (const a of [this.#alarm, this.#knock, this.#renewal, this.#retry]) a.stop();
     this.#stopProbing();
     this.#connection?.drop();
     this.#connection = undefined;
@@ -403,10 +409,8 @@ export class Client {
 
   #refused(e: Entry, code: string, text: string): void {
     if (again(code)) {
-      this.#w.clock.timer(refusedWait, () => {
-        this.#outbox.giveBack([e]);
-        this.#connection?.work();
-      });
+      this.#refusals.push(e);
+      this.#retry.set(this.#w.clock.now() + refusedWait);
       return;
     }
     const error = new RefusedError(e.id, code, text);
@@ -480,7 +484,7 @@ export class Client {
     if (this.#closed) return;
     const now = this.#w.clock.now();
     const fresh = end.code === 'expired' && 'token' in this.#o.credentials && typeof this.#o.credentials.token === 'function';
-    if (end.told && end.back === undefined && !fresh) {
+    if (end.told && (end.code === 'expired' ? !fresh : end.back === undefined)) {
       void this.#close(new ClosedError(end.code, end.text));
       return;
     }

@@ -25,6 +25,7 @@ export class Inbox {
   #running = false;
   #closed = false;
   #era = 0;
+  #wake = () => {}; // ends a pause
   /** The application has handled everything up to here; undefined on a new device. */
   place: number | undefined;
   #got = -1; // the last one received
@@ -67,6 +68,17 @@ export class Inbox {
   close(): void {
     this.#closed = true;
     this.#era++;
+    this.#wake();
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = this.#clock.timer(ms, resolve);
+      this.#wake = () => {
+        stop();
+        resolve();
+      };
+    });
   }
 
   async #pump(): Promise<void> {
@@ -81,7 +93,7 @@ export class Inbox {
         failures = 0;
       } catch (e) {
         this.#owner.failed(e);
-        await new Promise<void>((done) => this.#clock.timer(1000 + backOff(++failures, 60_000, 1), done));
+        await this.#pause(1000 + backOff(++failures, 60_000, 1));
         continue;
       }
       if (era !== this.#era) continue;

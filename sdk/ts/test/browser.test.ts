@@ -155,6 +155,8 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
     const second = await open('alice');
     await send(first, ['still me'], 'alice');
     assert.equal(await second.evaluate(() => (globalThis as unknown as Global).client.state.state), 'connecting');
+    const third = await open('alice');
+    await third.evaluate(() => (globalThis as unknown as Global).client.close()); // it waits no more
     await first.close();
     await online(second, 'websocket');
     await second.close();

@@ -11,15 +11,16 @@ interface Row {
  * until the first has closed it or is gone.
  */
 export function indexedDBStore(name: string): Store {
-  let db: IDBDatabase;
+  let db: IDBDatabase | undefined;
   let last = 0;
   let unlock: (() => void) | undefined;
+  const closed = new AbortController();
   const numbers = new Map<string, number>(); // of rows, by the message's id
 
   const commit = (table: string, change: (s: IDBObjectStore) => void): Promise<void> =>
     new Promise((resolve, reject) => {
       // "strict" waits for the disk: a promise that is kept over a crash.
-      const t = db.transaction(table, 'readwrite', { durability: 'strict' });
+      const t = db!.transaction(table, 'readwrite', { durability: 'strict' });
       t.oncomplete = () => resolve();
       t.onabort = () => reject(t.error ?? new Error('the transaction was aborted'));
       change(t.objectStore(table));
@@ -27,7 +28,7 @@ export function indexedDBStore(name: string): Store {
 
   return {
     async load() {
-      unlock = await lock(`posthouse:${name}`);
+      unlock = await lock(`posthouse:${name}`, closed.signal);
       db = await open(name);
       const t = db.transaction(['state', 'outbox']);
       const [state, rows] = await Promise.all([
@@ -53,6 +54,7 @@ export function indexedDBStore(name: string): Store {
       return commit('outbox', (s) => s.delete(n));
     },
     close() {
+      closed.abort(); // if it still waits for the lock
       db?.close();
       unlock?.();
       return Promise.resolve();
@@ -77,10 +79,10 @@ function result<T>(r: IDBRequest<T>): Promise<T> {
 }
 
 /** Waits for a lock, and returns what gives it back. */
-function lock(name: string): Promise<() => void> {
+function lock(name: string, signal: AbortSignal): Promise<() => void> {
   const locks = (globalThis.navigator as Navigator | undefined)?.locks;
   if (!locks) return Promise.resolve(() => {});
   return new Promise((resolve, reject) => {
-    locks.request(name, () => new Promise<void>((release) => resolve(release))).catch(reject);
+    locks.request(name, { signal }, () => new Promise<void>((release) => resolve(release))).catch(reject);
   });
 }

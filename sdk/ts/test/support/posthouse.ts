@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { here, project } from './paths.js';
+import { project } from './paths.js';
 
 /** Why a test cannot run here; false if it can. Where nothing may be missing it is an error. */
 export function missing(tool: string, there: boolean): string | false {
@@ -29,8 +29,6 @@ function hasGo(): boolean {
 
 export const withoutServer = missing('Go, to build the server with,', hasGo());
 
-const binary = join(here, 'build', 'posthouse');
-
 async function freePort(): Promise<number> {
   const s = createServer();
   s.listen(0, '127.0.0.1');
@@ -43,6 +41,7 @@ async function freePort(): Promise<number> {
 
 export class Posthouse {
   readonly #dir = mkdtempSync(join(tmpdir(), 'posthouse-ts-'));
+  readonly #binary = join(this.#dir, 'posthouse');
   readonly http: number;
   readonly link: number;
   #process: ChildProcess | undefined;
@@ -54,10 +53,10 @@ export class Posthouse {
 
   /** A server with the users alice and bob, whose password is "secret". */
   static async open(): Promise<Posthouse> {
-    execFileSync('go', ['build', '-o', binary, './cmd/posthouse'], { cwd: project, stdio: 'inherit' });
     const p = new Posthouse(await freePort(), await freePort());
+    execFileSync('go', ['build', '-o', p.#binary, './cmd/posthouse'], { cwd: project, stdio: 'inherit' });
     for (const user of ['alice', 'bob']) {
-      execFileSync(binary, ['user', 'add', user, '--password', 'secret', '--data', p.#dir], { stdio: 'ignore' });
+      execFileSync(p.#binary, ['user', 'add', user, '--password', 'secret', '--data', p.#dir], { stdio: 'ignore' });
     }
     await p.start();
     return p;
@@ -65,7 +64,7 @@ export class Posthouse {
 
   async start(): Promise<void> {
     const at = (port: number) => `127.0.0.1:${port}`;
-    const p = spawn(binary, ['serve', '--data', this.#dir, '--http', at(this.http), '--link', at(this.link), '--mqtt=', '--xmpp='], {
+    const p = spawn(this.#binary, ['serve', '--data', this.#dir, '--http', at(this.http), '--link', at(this.link), '--mqtt=', '--xmpp='], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = p;

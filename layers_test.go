@@ -51,6 +51,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/metrics", "*"},
 	{"cmd/posthouse", "*"},
 	{"e2e", ""},
+	{"lab/nat", ""},
 }
 
 // onlyCmd may be imported by cmd, its configuration and tests, and by nothing

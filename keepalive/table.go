@@ -245,3 +245,14 @@ func (t *Table) Networks() []Known {
 	})
 	return ks
 }
+
+// Summary is how many networks are known, and the median of what is advised on
+// them; zero if there are none.
+func (t *Table) Summary() (networks int, median time.Duration) {
+	ks := t.Networks()
+	if len(ks) == 0 {
+		return 0, 0
+	}
+	slices.SortFunc(ks, func(a, b Known) int { return cmp.Compare(a.Good, b.Good) })
+	return len(ks), t.Interval(ks[len(ks)/2].Network)
+}

@@ -44,6 +44,9 @@ func TestNextDeviceStartsWhereTheFirstEnded(t *testing.T) {
 	ml := mail(t)
 	tb := open(t, ml, Config{})
 	n := tb.Name("carrier 1", netip.Addr{})
+	if n, d := tb.Summary(); n != 0 || d != 0 {
+		t.Errorf("nothing in short: %d, %v", n, d)
+	}
 	if got := tb.Interval(n); got != Default {
 		t.Errorf("unknown network: every %v", got)
 	}
@@ -128,6 +131,9 @@ func TestLimits(t *testing.T) {
 		for range 3 {
 			tb.Report(Network(fmt.Sprint(i)), found(time.Minute, 0))
 		}
+	}
+	if n, d := tb.Summary(); n != 3 || d != 57*time.Second {
+		t.Errorf("in short: %d, %v", n, d)
 	}
 	ks := tb.Networks()
 	if len(ks) != 3 || ks[0].Network != "4" || ks[2].Network != "2" || ks[0].Reports != 2 {

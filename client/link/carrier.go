@@ -32,5 +32,6 @@ func handshake(ctx context.Context, nc net.Conn, o client.Options) (net.Conn, er
 
 // httpClient is for WebSockets. It keeps no connection of its own.
 func httpClient(cfg *tls.Config) *http.Client {
-	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg, DisableKeepAlives: true}}
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg, DisableKeepAlives: true,
+		DialContext: (&net.Dialer{KeepAlive: -1}).DialContext}}
 }

@@ -387,7 +387,9 @@ func dialer(o client.Options) func(context.Context) (net.Conn, error) {
 		if strings.HasPrefix(o.Addr, "ws://") || strings.HasPrefix(o.Addr, "wss://") {
 			return dialWebSocket(ctx, o)
 		}
-		var d net.Dialer
+		// The system's keep-alives would wake the radio beside our heartbeats,
+		// and hide how long the network remembers.
+		d := net.Dialer{KeepAlive: -1}
 		nc, err := d.DialContext(ctx, "tcp", o.Addr)
 		if err != nil || o.TLS == nil {
 			return nc, err

@@ -8,6 +8,7 @@ package metrics
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,6 +29,9 @@ type Sources struct {
 	Auth    func() auth.Stats
 	// Doors has the counters of each door that is open.
 	Doors map[router.Door]func() Door
+	// Networks has how many networks the server knows the heartbeat of, and
+	// the median of those.
+	Networks func() (int, time.Duration)
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
@@ -84,6 +88,9 @@ var (
 	accounts = desc("accounts", "Accounts.")
 	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked.", "result")
 	hashes   = desc("password_hashes_total", "Passwords hashed in order to check them.")
+
+	networks  = desc("networks", "Networks whose devices found out how long a connection may be silent.")
+	heartbeat = desc("network_interval_seconds", "The median of how often devices on those networks are advised to speak.")
 
 	commitSeconds = desc("store_commit_duration_seconds", "Time to make a group of posts durable.")
 	groupPosts    = desc("store_group_posts", "Posts made durable by one commit.")
@@ -153,6 +160,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		count(logins, st.Denied, "denied")
 		count(logins, st.Busy, "busy")
 		count(hashes, st.Hashes)
+	}
+	if c.s.Networks != nil {
+		n, median := c.s.Networks()
+		gauge(networks, float64(n))
+		gauge(heartbeat, median.Seconds())
 	}
 	if c.s.Store != nil {
 		st := c.s.Store()

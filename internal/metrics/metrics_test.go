@@ -39,8 +39,9 @@ func all() Sources {
 			lost := uint64(4)
 			return Door{Engine: &a, Dropped: &lost, Errors: map[string]uint64{"protocol": 6}}
 		}, router.Poll: func() Door { return Door{Connections: 3} }},
-		Auth:  func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
-		Ready: func() error { return nil },
+		Auth:     func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
+		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
+		Ready:    func() error { return nil },
 	}
 }
 
@@ -62,6 +63,8 @@ func TestMetrics(t *testing.T) {
 		`posthouse_wakeups_total{door="mqtt"} 8`,
 		`posthouse_connections{door="poll"} 3`,
 		`posthouse_accounts 9`,
+		`posthouse_networks 17`,
+		`posthouse_network_interval_seconds 90`,
 		`posthouse_logins_total{result="denied"} 1`,
 		`posthouse_store_commit_duration_seconds_sum 1.5`,
 		`posthouse_store_commit_duration_seconds_count 3`,

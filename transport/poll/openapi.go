@@ -17,6 +17,7 @@ const (
 	pathAck      = "/v1/ack"
 	pathEvents   = "/v1/events"
 	pathPresence = "/v1/presence"
+	pathNetworks = "/v1/networks"
 	pathDocument = "/v1/openapi.json"
 )
 
@@ -130,6 +131,8 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[wire.Problem]():      "Problem",
 	reflect.TypeFor[wire.Presence]():     "Presence",
 	reflect.TypeFor[wire.PresenceList](): "PresenceList",
+	reflect.TypeFor[wire.Network]():      "Network",
+	reflect.TypeFor[wire.NetworkList]():  "NetworkList",
 }
 
 func schemaName(t reflect.Type, hint string) string {
@@ -216,6 +219,13 @@ func (s *Server) register() {
 		Parameters:  []*huma.Param{{Name: "user", In: "query", Schema: text(mailbox.MaxName), Example: "bob", Description: "Whose."}},
 		Responses: s.responses(map[string]*huma.Response{"200": s.json("The sessions that are live now.", s.schema(wire.PresenceList{}))},
 			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NoRecipient),
+	}})
+	s.handle(&route{serve: s.networks, op: &huma.Operation{
+		Method: http.MethodGet, Path: pathNetworks, OperationID: "networks", Tags: []string{"server"}, Security: login,
+		Summary: "What devices found about their networks",
+		Description: "For administrators. For each network the longest silence that a connection survived and the shortest that it did not, and how often a device " +
+			"there is advised to speak, in seconds; the one heard of last comes first. A network is named by a hash of what its devices call it, or of the prefix of their addresses.",
+		Responses: s.responses(map[string]*huma.Response{"200": s.json("The networks that are known.", s.schema(wire.NetworkList{}))}, wire.Forbidden),
 	}})
 	doc := &route{open: true, op: &huma.Operation{
 		Method: http.MethodGet, Path: pathDocument, OperationID: "openapi", Tags: []string{"server"}, Security: []map[string][]string{},

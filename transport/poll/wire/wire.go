@@ -97,6 +97,22 @@ type PresenceList struct {
 	Sessions []Presence `json:"sessions"`
 }
 
+// Network is one network and what its devices found. Its name is a hash, which
+// tells nobody where it is.
+type Network struct {
+	Network  string    `json:"network"`
+	Good     float64   `json:"good"`
+	Bad      float64   `json:"bad,omitempty"`
+	Interval float64   `json:"interval"`
+	Reports  int       `json:"reports"`
+	At       time.Time `json:"at"`
+}
+
+// NetworkList is the answer of GET /v1/networks.
+type NetworkList struct {
+	Networks []Network `json:"networks"`
+}
+
 // TimeFormat is how times are written: RFC 3339, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 

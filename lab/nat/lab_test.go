@@ -1,0 +1,252 @@
+package nat
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// binary is the server.
+var binary string
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(roleEnv); text != "" {
+		if err := phone(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "posthouse-nat")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "posthouse")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/posthouse").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "32"); err != nil { // labs do nothing most of the time
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// need skips the test where the lab cannot be built, or fails it where nothing
+// may be missing.
+func need(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command("bash", "./carrier-nat.sh", "check").CombinedOutput()
+	if err == nil {
+		return
+	}
+	why := "no carrier NAT here: " + strings.TrimSpace(string(out))
+	if os.Getenv("POSTHOUSE_E2E") == "all" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// lab is one NAT with a server behind it.
+type lab struct {
+	t    *testing.T
+	name string
+	addr string // of the server
+}
+
+// command runs carrier-nat.sh.
+func (l *lab) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("bash", append([]string{"./carrier-nat.sh"}, args...)...)
+	cmd.Env = append(os.Environ(), "P="+l.name)
+	return cmd
+}
+
+func (l *lab) do(args ...string) string {
+	l.t.Helper()
+	out, err := l.command(args...).CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("carrier-nat.sh %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// build makes a lab whose NAT forgets after idle, and starts the server.
+func build(t *testing.T, name string, idle time.Duration, mode string) *lab {
+	t.Helper()
+	l := &lab{t: t, name: name}
+	l.do("down") // what an interrupted run has left
+	t.Cleanup(func() { l.do("down") })
+	l.do("up")
+	l.do("tcp", fmt.Sprint(int(idle.Seconds())))
+	l.do("mode", mode)
+	data := filepath.Join(t.TempDir(), "data")
+	for _, u := range []string{"alice", "bob"} {
+		if out, err := exec.Command(binary, "user", "add", "--data", data, "--password", "secret", u).CombinedOutput(); err != nil {
+			t.Fatalf("user add: %v\n%s", err, out)
+		}
+	}
+	srv := l.command("exec", "srv", binary, "serve", "--data", data, "--http", "", "--mqtt", "", "--xmpp", "",
+		"--link", "", "--links", "192.0.2.80:7443", "--set", "keepalive.min=1s")
+	var log strings.Builder
+	srv.Stderr = &log
+	out, err := srv.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		srv.Process.Kill()
+		srv.Wait()
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", log.String())
+		}
+	})
+	in := bufio.NewScanner(out)
+	for in.Scan() && in.Text() != "Ready." {
+		if m := regexp.MustCompile(`^  links +(\S+:\d+)`).FindStringSubmatch(in.Text()); m != nil {
+			l.addr = m[1]
+		}
+	}
+	go io.Copy(io.Discard, out) // ends with the process
+	if l.addr == "" {
+		t.Fatalf("the server did not open:\n%s", log.String())
+	}
+	return l
+}
+
+// device is a program that runs in a namespace.
+type device struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+
+	mu     sync.Mutex
+	events []event       // guarded by mu
+	last   event         // guarded by mu; the last of stats
+	more   chan struct{} // guarded by mu; closed and replaced at every event
+	over   bool          // guarded by mu
+}
+
+func (l *lab) start(ns string, r role) *device {
+	l.t.Helper()
+	r.Addr = l.addr
+	text, err := json.Marshal(r)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	d := &device{t: l.t, more: make(chan struct{})}
+	d.cmd = l.command("exec", ns, os.Args[0])
+	d.cmd.Env = append(d.cmd.Env, roleEnv+"="+string(text))
+	d.cmd.Stderr = os.Stderr
+	out, err := d.cmd.StdoutPipe()
+	if err == nil {
+		d.in, err = d.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = d.cmd.Start()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	go d.read(out) // ends with the process
+	l.t.Cleanup(func() {
+		d.cmd.Process.Kill()
+		d.cmd.Wait()
+	})
+	d.await("open", 20*time.Second, func(e event) bool { return e.What == "open" })
+	return d
+}
+
+func (d *device) read(out io.Reader) {
+	for in := bufio.NewScanner(out); in.Scan(); {
+		var e event
+		if json.Unmarshal(in.Bytes(), &e) != nil {
+			continue
+		}
+		d.mu.Lock()
+		if e.What == "stats" {
+			d.last = e
+		} else {
+			d.events = append(d.events, e)
+		}
+		close(d.more)
+		d.more = make(chan struct{})
+		d.mu.Unlock()
+	}
+	d.mu.Lock()
+	d.over = true
+	close(d.more)
+	d.more = make(chan struct{})
+	d.mu.Unlock()
+}
+
+// await returns the first event that ok says yes to.
+func (d *device) await(what string, patience time.Duration, ok func(event) bool) event {
+	d.t.Helper()
+	deadline := time.After(patience)
+	for {
+		d.mu.Lock()
+		for _, e := range append(d.events[:len(d.events):len(d.events)], d.last) {
+			if ok(e) {
+				d.mu.Unlock()
+				return e
+			}
+		}
+		more, over, last := d.more, d.over, d.last
+		d.mu.Unlock()
+		if over {
+			d.t.Fatalf("the program ended before: %s", what)
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			d.t.Fatalf("not within %v: %s; last %+v", patience, what, last.St)
+		}
+	}
+}
+
+func (d *device) send(text string) { fmt.Fprintln(d.in, text) }
+
+// texts are the messages received, or stored.
+func (d *device) texts(what string) (list []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.events {
+		if e.What == what {
+			list = append(list, e.Text)
+		}
+	}
+	return list
+}
+
+func (d *device) stats() event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+// quit lets the device go.
+func (d *device) quit() {
+	d.in.Close()
+	d.cmd.Wait()
+}

@@ -1,0 +1,104 @@
+package nat
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/keepalive/learn"
+)
+
+// The test's binary runs itself as a program in a namespace: a device that
+// tells on its standard output what happens to it, a line of JSON each, and
+// sends what it reads on its standard input, a message a line.
+
+// role is what the program is to be, in the environment variable roleEnv.
+type role struct {
+	Addr, User, Device string
+	To                 string // whom it writes to
+	Echo               bool   // it sends what it receives back to To
+	Heartbeat          time.Duration
+	Min, Max           time.Duration // of what it learns
+}
+
+const roleEnv = "NAT_LAB_ROLE"
+
+// event is a line of its output.
+type event struct {
+	What string // open, got, stored, stats, error
+	At   time.Time
+	Text string     `json:",omitempty"`
+	Took string     `json:",omitempty"`
+	St   link.Stats `json:",omitzero"`
+}
+
+func phone(text string) error {
+	var r role
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	out := json.NewEncoder(os.Stdout)
+	tell := func(e event) {
+		e.At = time.Now()
+		mu.Lock()
+		defer mu.Unlock()
+		out.Encode(e)
+	}
+	ctx := context.Background()
+	box, err := link.Open(ctx, link.Config{
+		Options: client.Options{Addr: r.Addr, User: r.User, Password: "secret", Device: r.Device,
+			TLS: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}}, // the lab has no way out
+		Network: "carrier", Heartbeat: r.Heartbeat, Learn: learn.Config{Min: r.Min, Max: r.Max},
+	})
+	if err != nil {
+		return err
+	}
+	tell(event{What: "open"})
+	send := func(text string) {
+		begin := time.Now()
+		err := box.SendAsync(client.Draft{To: r.To, Body: []byte(text)}, func(_ client.Receipt, err error) {
+			if err != nil {
+				tell(event{What: "error", Text: err.Error()})
+				return
+			}
+			tell(event{What: "stored", Text: text, Took: time.Since(begin).String()})
+		})
+		if err != nil {
+			tell(event{What: "error", Text: err.Error()})
+		}
+	}
+	go func() { // ends with the process
+		for range time.Tick(250 * time.Millisecond) {
+			tell(event{What: "stats", St: box.Stats()})
+		}
+	}()
+	go func() { // ends with the process
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			send(in.Text())
+		}
+		box.Close()
+		os.Exit(0)
+	}()
+	for {
+		m, err := box.Receive(ctx)
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		tell(event{What: "got", Text: string(m.Body)})
+		if err := box.Ack(ctx, m); err != nil {
+			return err
+		}
+		if r.Echo {
+			send("re " + strings.TrimSpace(string(m.Body)))
+		}
+	}
+}

@@ -256,7 +256,7 @@ func (mb *Mailbox) probes(ctx context.Context) {
 				tries = 0
 			}
 			if tries > 0 {
-				wait = min(10*time.Second<<min(tries, 10), time.Hour)
+				wait = min(2*time.Second<<min(tries, 11), time.Hour)
 			}
 		}
 		if wait == 0 && ctx.Err() == nil {

@@ -79,6 +79,7 @@ const (
 	maxAnswer         = 10 * time.Second
 	defaultMaxMessage = 16 << 20
 	connectTime       = 20 * time.Second // for the network and the welcome
+	firstTime         = 4 * time.Second  // the same, when it has just been there; doubles
 	goodbyeTime       = 5 * time.Second  // for the last acknowledgement
 	agent             = "posthouse-go 1.0"
 )
@@ -127,7 +128,7 @@ func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
 		nets:   map[string]*learn.Learner{},
 		net:    cfg.Network,
 	}
-	s, err := mb.connect(ctx)
+	s, err := mb.connect(ctx, connectTime)
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +334,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 		case <-ctx.Done():
 			continue
 		}
-		if s, err = mb.connect(ctx); err != nil {
+		if s, err = mb.connect(ctx, min(firstTime<<min(tries, 10), connectTime)); err != nil {
 			s = nil
 			tries++
 			continue

@@ -50,9 +50,11 @@ type comeBack struct {
 
 func (e *comeBack) Error() string { return "closed by the server: " + e.code.String() }
 
-// connect makes a connection and logs in.
-func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+// connect makes a connection and logs in, within limit. A system that gets no
+// answer asks again ever more seldom, and would sleep through the moment when
+// the network is back: so the first attempts are short.
+func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	mb.mu.Lock()
 	mb.stopConnect = cancel

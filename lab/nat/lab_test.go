@@ -54,15 +54,17 @@ func run(m *testing.M) int {
 // may be missing.
 func need(t *testing.T) {
 	t.Helper()
+	if os.Getenv("POSTHOUSE_E2E") != "all" {
+		t.Skip("takes four minutes, and wants the machine for itself: set POSTHOUSE_E2E=all")
+	}
 	out, err := exec.Command("bash", "./carrier-nat.sh", "check").CombinedOutput()
 	if err == nil {
 		return
 	}
-	why := "no carrier NAT here: " + strings.TrimSpace(string(out))
-	if os.Getenv("POSTHOUSE_E2E") == "all" {
-		t.Fatal(why)
+	if os.Getenv("NAT_LAB") == "optional" {
+		t.Skip("no carrier NAT here: " + strings.TrimSpace(string(out)))
 	}
-	t.Skip(why)
+	t.Fatal("no carrier NAT here (NAT_LAB=optional would skip this): " + strings.TrimSpace(string(out)))
 }
 
 // lab is one NAT with a server behind it.

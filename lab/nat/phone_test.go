@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -90,6 +91,9 @@ func phone(text string) error {
 	}()
 	for {
 		m, err := box.Receive(ctx)
+		if errors.Is(err, client.ErrClosed) {
+			select {} // the other goroutine ends the process
+		}
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}

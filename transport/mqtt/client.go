@@ -47,6 +47,7 @@ type client struct {
 
 	mu      sync.Mutex // others push under it; it may be held while c.c.Send is called
 	gone    bool       // guarded by mu
+	stopped bool       // a method's; everything has been let go
 	out     *window    // guarded by mu
 	aliases *aliases   // guarded by mu
 }
@@ -148,7 +149,15 @@ func (c *client) Data(p []byte) (n int, err error) {
 		c.srv.giveBack(c.fan)
 		c.fan = nil
 	}
-	return n, err
+	return n, c.over(err)
+}
+
+// over lets everything go if err ends the connection.
+func (c *client) over(err error) error {
+	if err != nil {
+		c.stop(err)
+	}
+	return err
 }
 
 func (c *client) packets(p []byte) (n int, err error) {
@@ -178,7 +187,9 @@ func (c *client) packets(p []byte) (n int, err error) {
 
 // Wake hears that something may have come: an end, a login, a session, a post,
 // an entry, room.
-func (c *client) Wake() error {
+func (c *client) Wake() error { return c.over(c.wake()) }
+
+func (c *client) wake() error {
 	if code := c.end.Load(); code != 0 && c.state != ended {
 		return c.bye(packet.Code(code - 1))
 	}
@@ -327,9 +338,14 @@ func (c *client) bye(code packet.Code) error {
 	case c.state == checking || c.state == proving || c.state == claiming:
 		c.connack(code, nil)
 	}
-	c.state = ended
-	c.c.Close(errors.New("mqtt: " + code.String()))
+	c.close(errors.New("mqtt: " + code.String()))
 	return nil
+}
+
+// close ends the connection, after what was written has been sent.
+func (c *client) close(why error) {
+	c.c.Close(why)
+	c.stop(why)
 }
 
 // disconnect is DISCONNECT from the client, section 3.14.
@@ -360,13 +376,14 @@ func (c *client) disconnect(first byte, body []byte) error {
 	if d.Code == packet.Success && c.x != nil {
 		c.x.will = nil
 	}
-	c.state = ended
-	c.c.Close(io.EOF)
+	c.close(io.EOF)
 	return nil
 }
 
 // Alarm looks at the time.
-func (c *client) Alarm() error {
+func (c *client) Alarm() error { return c.over(c.alarm()) }
+
+func (c *client) alarm() error {
 	now := c.c.Now()
 	if c.state == waiting || c.state == checking || c.state == proving || c.state == claiming {
 		c.state = ended
@@ -411,7 +428,16 @@ func (c *client) Goodbye() {
 }
 
 // Closed is called last.
-func (c *client) Closed(why error) {
+func (c *client) Closed(why error) { c.stop(why) }
+
+// stop ends all but the connection itself, which may linger until the peer has
+// taken what was written: others need not wait for the session until then.
+func (c *client) stop(why error) {
+	if c.stopped {
+		return
+	}
+	c.stopped = true
+	c.state = ended
 	c.mu.Lock()
 	c.gone = true
 	c.out = nil
@@ -432,7 +458,6 @@ func (c *client) Closed(why error) {
 	} else if key := c.key(); key != "" {
 		c.srv.sessions.leave(key, c, true)
 	}
-	c.state = ended
 }
 
 // leave lets the session go, and sees to the will.

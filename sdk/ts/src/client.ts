@@ -3,6 +3,7 @@ import { again } from './codec/codes.js';
 import { Heartbeats } from './heartbeat.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
+import { liveAnswer, Prober } from './prober.js';
 import type { Entry, State, Store } from './store/store.js';
 import { ClosedError, type ConnectionState, type Draft, type Events, type Receipt, RefusedError } from './types.js';
 import { type Connection, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
@@ -35,8 +36,6 @@ const shortLives = 3; // in a row, before another way is tried
 const firstKnock = 5_000; // for a better way, while on a worse one
 const lastKnock = 600_000;
 const quickAnswer = 2_500; // to whether a connection has outlived a change
-const probeWait = 60_000; // after a probe that says nothing
-const probeAnswer = 10_000; // of the live connection, after a probe that was not answered
 const refusedWait = 5_000; // before what could not be stored is sent again
 
 /** One device of a user, connected as well as the network allows. */
@@ -49,7 +48,7 @@ export class Client {
   readonly #alarm: Alarm;
   readonly #knock: Alarm;
   readonly #renewal: Alarm;
-  readonly #probeAgain: Alarm;
+  readonly #prober: Prober;
   readonly #retry: Alarm;
   readonly #loaded: Promise<void>;
   #beats: Heartbeats;
@@ -69,7 +68,6 @@ export class Client {
   #network: string;
   #background = false;
   #interval = 0; // agreed, between heartbeats
-  #probing: (() => void) | undefined; // gives the probe up
   #refusals: Entry[] = []; // what could not be stored at present
   #last = 0; // number of the last id
   #ahead = 0; // the server's clock, by so many milliseconds
@@ -86,7 +84,15 @@ export class Client {
       this.#outbox.giveBack(this.#refusals.splice(0));
       this.#connection?.work();
     });
-    this.#probeAgain = new Alarm(w.clock, () => void this.#probeNext());
+    this.#prober = new Prober(w.clock, {
+      beats: () => this.#beats,
+      login: () => this.#credentials(),
+      learned: () => {
+        this.#keepSoon({ findings: this.#beats.findings });
+        this.#speak();
+      },
+      check: () => this.#connection?.check(liveAnswer),
+    });
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
     this.#beats = new Heartbeats({}, w.clock.now());
     this.#inbox = new Inbox(
@@ -200,7 +206,7 @@ export class Client {
     this.#beats.background(b);
     if (b) {
       this.#knock.stop();
-      this.#stopProbing();
+      this.#prober.stop();
       return;
     }
     this.#tries = 0;
@@ -227,7 +233,7 @@ export class Client {
     this.#closed = why;
     this.#era++;
     for (const a of [this.#alarm, this.#knock, this.#renewal, this.#retry]) a.stop();
-    this.#stopProbing();
+    this.#prober.stop();
     this.#connection?.drop();
     this.#connection = undefined;
     this.#inbox.close();
@@ -418,15 +424,8 @@ export class Client {
     this.#emit('refused', error);
   }
 
-  // Heartbeats.
-
   #survived(silence: number): void {
-    const now = this.#w.clock.now();
-    const news = [this.#beats.alive(now), this.#beats.survived(silence, now)];
-    if (news.some(Boolean)) this.#learned();
-  }
-
-  #learned(): void {
+    if (!this.#beats.survived(silence, this.#w.clock.now())) return;
     this.#keepSoon({ findings: this.#beats.findings });
     queueMicrotask(() => this.#speak());
   }
@@ -434,39 +433,11 @@ export class Client {
   /** Speaks as often as is known to be needed, and tries out what is not known. */
   #speak(): void {
     if (!this.#online || !this.#connection) return;
-    const wish = this.#beats.wish;
     const change = this.#beats.tell();
+    const wish = this.#beats.wish;
     if (wish !== undefined && wish !== this.#interval) change.interval = this.#interval = wish;
     if (Object.keys(change).length > 0) this.#connection.set(change);
-    void this.#probeNext();
-  }
-
-  async #probeNext(): Promise<void> {
-    const era = this.#era;
-    const way = this.#w.ways[this.#way]!;
-    if (this.#probing || !way.probe || this.#beats.probe(this.#w.clock.now()) === undefined) return;
-    this.#probing = () => {};
-    const login = await this.#credentials().catch(() => undefined);
-    const silence = this.#beats.probe(this.#w.clock.now());
-    if (era !== this.#era || !this.#online) return;
-    this.#probing = undefined;
-    if (!login || silence === undefined) return;
-    this.#probing = way.probe(login, silence, (how, silence) => {
-      if (era !== this.#era) return;
-      this.#probing = undefined;
-      const now = this.#w.clock.now();
-      if (how === 'survived' && this.#beats.survived(silence, now)) return this.#learned();
-      if (how !== 'silent') return this.#probeAgain.set(now + probeWait);
-      this.#beats.silent(silence, now); // if the live connection answers, it was the NAT
-      this.#connection?.check(probeAnswer);
-      this.#probeAgain.set(now + probeAnswer);
-    });
-  }
-
-  #stopProbing(): void {
-    this.#probing?.();
-    this.#probing = undefined;
-    this.#probeAgain.stop();
+    this.#prober.go(this.#w.ways[this.#way]!);
   }
 
   /** We give the connection up. */
@@ -477,7 +448,7 @@ export class Client {
 
   #ended(end: End, unanswered: Entry[]): void {
     this.#era++;
-    this.#stopProbing();
+    this.#prober.stop();
     this.#connection = undefined;
     this.#outbox.giveBack(unanswered);
     for (const a of [this.#knock, this.#renewal]) a.stop();
@@ -536,7 +507,7 @@ export class Client {
     const login = await this.#credentials().catch(() => undefined);
     if (!login || era !== this.#era) return;
     this.#era++;
-    this.#stopProbing();
+    this.#prober.stop();
     this.#outbox.giveBack(this.#connection?.drop() ?? []);
     this.#round = [this.#way]; // back to it, if the better one does not hold
     this.#way = at;

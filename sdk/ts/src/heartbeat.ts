@@ -96,7 +96,8 @@ export class Heartbeats {
 
   /** A silence was survived: of a probe, or between two heartbeats. It reports whether that is news. */
   survived(silence: number, now: number): boolean {
-    return this.#ended(silence, 'survived', now);
+    const verdict = this.alive(now);
+    return this.#ended(silence, 'survived', now) || verdict;
   }
 
   /** A silence was not survived. Whether that was the NAT the next sign of life shows. */

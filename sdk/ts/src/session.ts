@@ -146,8 +146,14 @@ export class Session {
       this.#end(lost('no welcome in time'));
     } else if (this.#state === 'welcomed' && now >= this.deadline) {
       if (this.#pinged === Infinity) this.check(answerTime, now);
-      else this.#end({ ...lost('a heartbeat was not answered'), silence: this.#silence });
+      else this.#end(this.#unheard());
     }
+  }
+
+  #unheard(): End {
+    const end = lost('a heartbeat was not answered');
+    // A shorter silence was not the NAT's doing: somebody asked for another reason.
+    return this.#silence >= this.#interval * 0.9 ? { ...end, silence: this.#silence } : end;
   }
 
   /** Sends a heartbeat, which must be answered within patience. */

@@ -84,6 +84,12 @@ func (c *client) joined() error {
 		return &packet.Error{Code: packet.UnspecifiedError, Text: "the mailbox cannot be read at present"}
 	}
 	c.inbox = &stream{c: c, sess: sess, ids: inboxIDs, place: new(place)}
+	if k := c.s.kept.Load(); k != nil {
+		c.inbox.place, c.inbox.record = &k.inbox, relMailKey(c.s.key)
+		if c.present && k.inbox.sent == 0 { // nobody remembers; see loadPlace
+			k.inbox.sent = sess.Acked() + mailbox.Seq(c.srv.cfg.MaxInflight)
+		}
+	}
 	c.part() // it may have unsubscribed meanwhile
 	return nil
 }

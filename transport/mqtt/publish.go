@@ -299,8 +299,13 @@ func (c *client) speak(a pending) {
 		if a.t == packet.PUBREC && a.code.Failed() && c.version == packet.V5 {
 			delete(c.s.got, a.id) // the identifier is free again, section 4.3.3
 		}
-		if a.t == packet.PUBREL && c.queue != nil {
-			c.queue.confirm(a.id)
+		if a.t == packet.PUBREL {
+			switch {
+			case a.id >= queueIDs.base && c.queue != nil:
+				c.queue.confirm(a.id)
+			case a.id < queueIDs.base && c.inbox != nil:
+				c.inbox.confirm(a.id)
+			}
 		}
 		c.say(a.t, a.id, a.code, a.reason)
 	}
@@ -507,8 +512,10 @@ type roundOfRecords struct {
 
 func (c *client) writeRound() {
 	r := c.x.round
-	if c.queue != nil {
-		c.queue.writeReleases(&r)
+	for _, st := range [...]*stream{c.queue, c.inbox} {
+		if st != nil {
+			st.writeReleases(&r)
+		}
 	}
 	if len(r.records) == 0 {
 		return

@@ -25,13 +25,15 @@ import (
 //	                       and if there is a will: delay in seconds, expiry in seconds and 1 (0: none), message
 //	mqtt/sub/KEY/HASH      version, options, identifier, filter
 //	mqtt/got/KEY/ID        a QoS 2 identifier received and not released; empty but for the version
-//	mqtt/rel/KEY           version, then the seqs released beyond the cursor
+//	mqtt/rel/KEY           version, then the seqs of the queue released beyond the cursor
+//	mqtt/relmail/KEY       the same for the user's mailbox
 //	mqtt/retained/HASH     version, then a message as in a box
 const (
 	sessionPrefix  = "mqtt/session/"
 	subPrefix      = "mqtt/sub/"
 	gotPrefix      = "mqtt/got/"
 	relPrefix      = "mqtt/rel/"
+	relMailPrefix  = "mqtt/relmail/"
 	retainedPrefix = "mqtt/retained/"
 
 	form = 1
@@ -49,6 +51,7 @@ func hash(s string) string {
 
 func sessionKey(key string) string     { return sessionPrefix + key }
 func relKey(key string) string         { return relPrefix + key }
+func relMailKey(key string) string     { return relMailPrefix + key }
 func subKey(key, filter string) string { return subPrefix + key + "/" + hash(filter) }
 func retainedKey(name string) string   { return retainedPrefix + hash(name) }
 func gotKey(key string, id uint16) string {
@@ -274,21 +277,29 @@ func (srv *Server) loadPlace(ctx context.Context, s *session) error {
 	q.acked = cur.Seq
 	// Nobody remembers what was sent before; the first window may have been.
 	q.sent = cur.Seq + mailbox.Seq(srv.cfg.MaxInflight)
-	v, err := srv.core.Mail.Get(ctx, relKey(s.key))
-	if err != nil || v == nil {
+	if q.past, err = srv.loadReleased(ctx, relKey(s.key)); err != nil {
 		return err
+	}
+	s.kept.Load().inbox.past, err = srv.loadReleased(ctx, relMailKey(s.key))
+	return err
+}
+
+// loadReleased reads which seqs were released. Those that the cursor has passed
+// do no harm.
+func (srv *Server) loadReleased(ctx context.Context, key string) (past map[mailbox.Seq]phase, err error) {
+	v, err := srv.core.Mail.Get(ctx, key)
+	if err != nil || v == nil {
+		return nil, err
 	}
 	f := openRecord(v)
 	for !f.bad && len(f.p) > 0 {
-		if seq := mailbox.Seq(f.num()); seq > q.acked {
-			if q.past == nil {
-				q.past = map[mailbox.Seq]phase{}
-			}
-			q.past[seq] = released
+		if past == nil {
+			past = map[mailbox.Seq]phase{}
 		}
+		past[mailbox.Seq(f.num())] = released
 	}
 	if f.bad {
-		return fmt.Errorf("%w: %s", errForm, relKey(s.key))
+		return nil, fmt.Errorf("%w: %s", errForm, key)
 	}
-	return nil
+	return past, nil
 }

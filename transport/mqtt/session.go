@@ -80,6 +80,7 @@ type kept struct {
 
 	away  bool // nobody is connected; counted in counters.away
 	queue place
+	inbox place // of the user's mailbox; where it stands is the device's
 }
 
 // place is how far a box was read for a session, kept from one connection to
@@ -269,7 +270,7 @@ func (srv *Server) unkeep(s *session) {
 	s.kept.Store(nil)
 	srv.setAway(k, false)
 	srv.count.sessions.Add(-1)
-	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}}
+	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}, {Key: relMailKey(s.key)}}
 	for i := range s.subs {
 		rs = append(rs, mailbox.Record{Key: subKey(s.key, s.subs[i].filter)})
 	}
@@ -371,7 +372,7 @@ const queueDevice = "session"
 
 // open begins to read a queue at p.
 func (c *client) open(st **stream, box, device string, p *place, ids idRange) {
-	s := &stream{c: c, ids: ids, place: p, plain: true}
+	s := &stream{c: c, ids: ids, place: p, plain: true, record: relKey(c.s.key)}
 	*st = s
 	s.sess = c.srv.core.Router.Follow(router.MQTT, box, device, (*bell)(c), p.acked)
 }

@@ -283,3 +283,75 @@ func TestReceiveMaximumOfTheServer(t *testing.T) {
 		a S: --
 	`)
 }
+
+// The mailbox at QoS 2 of a kept session: each message once, whatever is ended
+// at whichever step.
+func TestMailboxQoS2(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 im/inbox/+ q2
+		a S: SUBACK #1 0x02
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH im/to/alice q2 #1 :one
+		b S: PUBREC #1
+		b C: PUBLISH im/to/alice q2 #1 dup :one
+		b S: PUBREC #1
+		b C: PUBREL #1
+		b S: PUBCOMP #1
+		a S: PUBLISH im/inbox/bob@localhost q2 #16385 :one
+		kill
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: PUBLISH im/inbox/bob@localhost q2 #16385 dup :one
+		a C: PUBREC #16385
+		a S: PUBREL #16385
+		kill
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: PUBREL #16385
+		a C: PUBCOMP #16385
+		a S: (nothing)
+		a --
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: (nothing)
+		a C: UNSUBSCRIBE #2 im/inbox/+
+		a S: UNSUBACK #2
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH im/to/alice q1 #1 :two
+		b S: PUBACK #1
+		a S: (nothing)
+		a C: SUBSCRIBE #3 im/# q1
+		a S: SUBACK #3 0x01
+		# After a restart nobody knows that it was not sent before.
+		a S: PUBLISH im/inbox/bob@localhost q1 #16386 dup :two
+		a C: PUBACK #16386
+		a C: PINGREQ
+		a S: PINGRESP
+	`)
+}
+
+// A receive maximum of one holds for the mailbox, too.
+func TestMailboxOneByOne(t *testing.T) {
+	dialogue(t, Config{}, `
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH im/to/alice q1 #1 :one
+		b S: PUBACK #1
+		b C: PUBLISH im/to/alice q1 #2 :two
+		b S: PUBACK #2
+		a C: CONNECT 5 clean id=a user=alice receive-maximum=1
+		a S: CONNACK 0x00 *
+		a C: SUBSCRIBE #1 im/inbox/# q1
+		a S: SUBACK #1 0x01
+		a S: PUBLISH im/inbox/bob@localhost q1 #16385 *
+		a S: (nothing)
+		a C: PUBACK #16385
+		a S: PUBLISH im/inbox/bob@localhost q1 #16386 *
+		a C: PUBACK #16386
+		a S: (nothing)
+	`)
+}

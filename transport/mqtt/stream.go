@@ -28,6 +28,9 @@ type stream struct {
 	ids   idRange
 	plain bool // a queue of plain topics; else the mailbox
 	place *place
+	// record is the key of the record of what is released; empty if the
+	// session is not kept, and nothing of it outlives the connection.
+	record string
 	// flight has what was handed out and is not acknowledged up to the
 	// cursor, in order of seq.
 	flight []flight
@@ -194,7 +197,7 @@ func (st *stream) acked(t packet.Type, a *packet.Ack) error {
 		switch {
 		case fl.phase == released:
 			c.say(packet.PUBREL, a.ID, packet.Success, "")
-		case fl.phase == published && st.plain:
+		case fl.phase == published && st.record != "":
 			// On disk before PUBREL: after that the client may forget the
 			// identifier, and would take the message for a new one.
 			fl.phase = releasing
@@ -240,7 +243,7 @@ func (st *stream) writeReleases(r *roundOfRecords) {
 			v = binary.AppendUvarint(v, uint64(fl.seq))
 		}
 	}
-	r.records = append(r.records, mailbox.Record{Key: relKey(st.c.s.key), Value: v})
+	r.records = append(r.records, mailbox.Record{Key: st.record, Value: v})
 	for _, id := range st.release {
 		r.answers = append(r.answers, pending{t: packet.PUBREL, id: id})
 	}

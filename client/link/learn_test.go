@@ -296,6 +296,25 @@ func TestNetworkChanged(t *testing.T) {
 	})
 }
 
+// The name of the network may be asked for at each connect.
+func TestNetworkName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := learning(t)
+		name := "wifi"
+		mb := h.login(t, "bob", "phone", func(c *Config) { c.NetworkName = func() string { return name } })
+		if st := mb.Stats(); st.Network != "wifi" || st.Interval != 15*time.Second {
+			t.Errorf("%+v", st)
+		}
+		synctest.Wait()
+		name = "lte"
+		h.conns[0].Close() // the live one: probes came later
+		send(t, mb, "bob", "hello")
+		if st := mb.Stats(); st.Network != "lte" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // In the background nothing is probed, and beats go along with what wakes the
 // radio anyway.
 func TestBackground(t *testing.T) {

@@ -13,6 +13,12 @@
 // to the program again; what it has not acknowledged when it ends, the next
 // one is given.
 //
+// How often it speaks while nothing is said it finds out for each network
+// (Config.Network, NetworkChanged), by silent connections beside the live one,
+// which is never deaf for that. A program on a phone says when it sleeps
+// (SetBackground), and keeps what was found over its restarts
+// (Config.Findings).
+//
 // The server lets a client leave so many bytes unacknowledged (a megabyte by
 // default). A program that receives and never calls Ack is given nothing more
 // after that.

@@ -150,7 +150,7 @@ func TestHandshakesWait(t *testing.T) {
 // keep-alives beside the protocols' own, and an end for what gets no answer.
 func TestSocketOptions(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		got := make(chan [3]int, 1)
+		got := make(chan [4]int, 1)
 		r := w.start(t, Options{UserTimeout: 12 * time.Second}, func() *probe {
 			return &probe{wake: func(p *probe) error {
 				fd := int(p.c.fd)
@@ -158,18 +158,20 @@ func TestSocketOptions(t *testing.T) {
 					rc, _ := d.raw.(*net.TCPConn).SyscallConn()
 					rc.Control(func(f uintptr) { fd = int(f) })
 				}
-				var o [3]int
+				var o [4]int
 				o[0], _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 				o[1], _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 				o[2], _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+				p.c.SetUserTimeout(7 * time.Second)
+				o[3], _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 				got <- o
 				return nil
 			}}
 		})
 		_, p := r.open()
 		p.c.Wake()
-		if o := <-got; o != [3]int{1, 0, 12000} {
-			t.Errorf("no delay, keep-alive, user timeout: %v", o)
+		if o := <-got; o != [4]int{1, 0, 12000, 7000} {
+			t.Errorf("no delay, keep-alive, user timeout, and another: %v", o)
 		}
 	})
 }

@@ -102,13 +102,14 @@ const (
 
 // Learner learns about one network. The zero value is not ready: use New.
 type Learner struct {
-	c       Config
-	f       Finding
-	prior   Finding       // what others found; not yet confirmed here
-	tries   int           // failures so far at trying
-	trying  time.Duration // the silence that failed tries times
-	probes  int
-	settled bool
+	c        Config
+	f        Finding
+	prior    Finding       // what others found; not yet confirmed here
+	tries    int           // failures so far at trying
+	trying   time.Duration // the silence that failed tries times
+	lastFail time.Time     // when it did last
+	probes   int
+	settled  bool
 
 	resets  int           // at resetAt, so far
 	resetAt time.Duration // the silence that ended in a reset
@@ -225,6 +226,12 @@ func (l *Learner) survived(silence time.Duration, now time.Time) {
 }
 
 func (l *Learner) failed(silence time.Duration, now time.Time) {
+	// What was silent when another one failed failed of the same: of a NAT that
+	// was restarted, which is no confirmation.
+	if l.tries > 0 && now.Add(-silence).Before(l.lastFail) {
+		return
+	}
+	l.lastFail = now
 	if l.tries == 0 || silence < l.trying {
 		l.tries, l.trying = 0, silence
 	}

@@ -144,7 +144,7 @@ func TestWorseNetworkIsNoticed(t *testing.T) {
 	if l.Interval() != beat {
 		t.Error("one silent heartbeat changed the interval")
 	}
-	l.Ended(beat, Silent, start)
+	l.Ended(beat, Silent, start.Add(beat))
 	if l.Interval() >= beat {
 		t.Errorf("two silent heartbeats did not: every %v", l.Interval())
 	}
@@ -203,6 +203,23 @@ func TestResetsOnlyBoundTheSearch(t *testing.T) {
 		if l.Interval() != beat {
 			t.Error("resets of the live connection changed the interval")
 		}
+	}
+}
+
+// A NAT that is restarted breaks all connections at once. That is one event,
+// whatever their silences were.
+func TestOneEventIsOneFailure(t *testing.T) {
+	l := New(Config{Min: 4 * time.Second, Max: 30 * time.Second}, Finding{}, Finding{}, start)
+	d, _ := l.Probe()
+	now := start.Add(d)
+	l.Ended(4*time.Second, Silent, now) // the live connection
+	l.Ended(d, Silent, now.Add(time.Second))
+	if f := l.Finding(); f.Bad != 0 {
+		t.Errorf("found %+v", f)
+	}
+	probeAll(t, l, nat{timeout: 12 * time.Second}, now.Add(time.Minute))
+	if got := l.Interval(); got < 10800*time.Millisecond || got >= 12*time.Second {
+		t.Errorf("every %v", got)
 	}
 }
 

@@ -95,7 +95,6 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return err
 	}
 	core.Keepalive = table
-	data.auth.OnChange(func(user string) { core.Router.EndUser(user, router.Removed) })
 
 	var draining atomic.Bool
 	ready := func() error {
@@ -105,6 +104,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return data.mail.Ready()
 	}
 	d := newDoors(core, cfg, cert.Config())
+	data.auth.OnChange(func(user string) {
+		core.Router.EndUser(user, router.Removed)
+		d.mqtt.EndUser(user) // clients that use plain topics alone
+	})
 	listeners, err := d.listen(cfg.Listen)
 	if err != nil {
 		return err

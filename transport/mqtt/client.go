@@ -470,7 +470,7 @@ func (c *client) leave() {
 		w = c.x.will
 	}
 	k := s.kept.Load()
-	if k != nil && k.expiry == 0 {
+	if k != nil && (k.expiry == 0 || srv.orphan(c.user())) {
 		srv.wipe(s)
 		k = nil
 	}

@@ -241,9 +241,13 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		if err := srv.loadPlace(ctx, s); err != nil {
 			return err
 		}
-		srv.sessions.shard(key).all[key] = s
 		srv.count.sessions.Add(1)
 		srv.setAway(s.kept.Load(), true)
+		if srv.orphan(s.kept.Load().user) { // its account was removed while nobody listened
+			srv.wipe(s)
+			continue
+		}
+		srv.sessions.shard(key).all[key] = s
 		srv.resumeAbsence(s, left[s])
 	}
 	return nil

@@ -71,10 +71,13 @@ func (h *house) open(accounts bool) {
 	t := h.t
 	ctx, cancel := context.WithCancel(context.Background())
 	mail := mailbox.New(h.store, mailbox.Limits{})
-	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
+	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096, Tokens: auth.TokenConfig{
+		Keys: []auth.TokenKey{{Algorithm: "HS256", Key: "0123456789012345678901234567890123456789"}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.OnChange(func(user string) { h.core.Router.EndUser(user, router.Removed); h.srv.EndUser(user) })
 	if accounts {
 		for _, u := range []string{"alice", "bob"} {
 			if err := a.Add(ctx, u, "pw", auth.RoleUser); err != nil {

@@ -349,6 +349,33 @@ func (srv *Server) due(s *session, t task) {
 	}
 }
 
+// EndUser ends the connections of a user, whose password has changed or whose
+// account is gone; the router knows only those that read the mailbox. Without an
+// account the sessions are forgotten, so that a later account of that name does
+// not find them.
+func (srv *Server) EndUser(user string) {
+	for i := range srv.sessions.shards {
+		sh := &srv.sessions.shards[i]
+		sh.mu.Lock()
+		for key, s := range sh.all {
+			if !strings.HasPrefix(key, user) || !strings.HasPrefix(key[len(user):], "/") {
+				continue
+			}
+			if s.owner != nil {
+				s.owner.finish(packet.NotAuthorized)
+			} else if srv.orphan(user) {
+				delete(sh.all, key)
+				s.kept.Load().will = nil
+				srv.wipe(s)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// orphan reports whether user had an account and has none any more.
+func (srv *Server) orphan(user string) bool { return user != "" && !srv.core.Auth.Exists(user) }
+
 // fireWill publishes a will that waits for its delay, since the session ends.
 func (srv *Server) fireWill(s *session) {
 	if k := s.kept.Load(); k != nil && k.will != nil {

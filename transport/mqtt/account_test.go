@@ -36,9 +36,9 @@ func TestToken(t *testing.T) {
 			~ 21s
 			b S: DISCONNECT 0x87
 			b S: --
+			~ 60s
 			b C: CONNECT 5 clean id=phone pw=` + token + `
-			~ 5s
-			b S: CONNACK 0x86*
+			b S: CONNACK 0x86
 		`)
 	})
 }

@@ -119,6 +119,7 @@ type Learner struct {
 // New returns a Learner that starts from what it found itself before, or else
 // from prior, what others found on the same network. Both may be zero.
 func New(c Config, own, prior Finding, now time.Time) *Learner {
+	own, prior = whole(own), whole(prior)
 	l := &Learner{c: c.withDefaults(), prior: prior}
 	if own.Good > 0 && now.Sub(own.At) < l.c.Fresh {
 		l.f = own
@@ -127,6 +128,13 @@ func New(c Config, own, prior Finding, now time.Time) *Learner {
 		l.prior = own // old, but a better place to start than nowhere
 	}
 	return l
+}
+
+// whole has whole milliseconds, as all that a Learner takes and gives: that is
+// what the wire carries, and what was asked for and what came of it must meet.
+func whole(f Finding) Finding {
+	f.Good, f.Bad = f.Good.Truncate(time.Millisecond), f.Bad.Truncate(time.Millisecond)
+	return f
 }
 
 // Interval is how long the live connection may be silent.
@@ -159,12 +167,13 @@ func (l *Learner) Probe() (silence time.Duration, ok bool) {
 	if l.doubt > 0 {
 		hi = min(hi, float64(l.doubt))
 	}
-	return time.Duration(math.Sqrt(lo * hi)), true
+	return time.Duration(math.Sqrt(lo * hi)).Truncate(time.Millisecond), true
 }
 
 // Ended tells the outcome of a silence: of a probe, or of the live connection
 // between two of its heartbeats.
 func (l *Learner) Ended(silence time.Duration, o Outcome, now time.Time) {
+	silence = silence.Truncate(time.Millisecond)
 	switch o {
 	case Survived:
 		l.survived(silence, now)

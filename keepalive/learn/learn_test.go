@@ -212,10 +212,13 @@ func TestOneEventIsOneFailure(t *testing.T) {
 	l := New(Config{Min: 4 * time.Second, Max: 30 * time.Second}, Finding{}, Finding{}, start)
 	d, _ := l.Probe()
 	now := start.Add(d)
-	l.Ended(4*time.Second, Silent, now) // the live connection
+	l.Ended(4*time.Second+42*time.Microsecond, Silent, now) // the live connection
 	l.Ended(d, Silent, now.Add(time.Second))
 	if f := l.Finding(); f.Bad != 0 {
 		t.Errorf("found %+v", f)
+	}
+	if again, _ := l.Probe(); again != again.Truncate(time.Millisecond) {
+		t.Errorf("a probe of %v: the wire has milliseconds", again)
 	}
 	probeAll(t, l, nat{timeout: 12 * time.Second}, now.Add(time.Minute))
 	if got := l.Interval(); got < 10800*time.Millisecond || got >= 12*time.Second {

@@ -26,9 +26,7 @@ type link struct {
 	in     *frame.SendReader // nil before the first send
 	prefix string            // what the client's ids begin with
 
-	network keepalive.Network // where the client is; empty once it has reported
-	prober  string            // whose probe this is; empty for a session
-	learns  bool              // the client has CapProbe
+	learns *learner // nil if the client does not
 
 	// Sends that are not answered yet, oldest first.
 	first, last *post
@@ -236,7 +234,7 @@ func (l *link) Alarm() error {
 
 // patience is how long the client may be silent, in milliseconds.
 func (l *link) patience() int64 {
-	if l.prober != "" { // it says exactly how long it is silent
+	if l.learns != nil && l.learns.prober != "" { // it says exactly how long it is silent
 		return int64(l.interval) + l.d.cfg.Margin.Milliseconds()
 	}
 	p := keepalive.Patience(time.Duration(l.interval)*time.Millisecond) + l.d.cfg.Margin
@@ -337,9 +335,9 @@ func (l *link) Closed(why error) {
 	if r := l.login.Swap(nil); r != nil && r.s != nil {
 		r.s.Close()
 	}
-	if l.prober != "" {
-		l.d.probes.leave(l.prober)
-		l.prober = ""
+	if l.learns != nil && l.learns.prober != "" {
+		l.d.probes.leave(l.learns.prober)
+		l.learns = nil
 	}
 	if l.s == nil {
 		return

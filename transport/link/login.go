@@ -50,8 +50,9 @@ func (l *link) hello(raw frame.Raw) error {
 	l.prefix = f.Prefix
 	l.window = uint32(atMost(f.Window, uint64(l.d.cfg.Window)))
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
-	l.network = l.d.core.Network(f.Network, l.c.Remote().Addr())
-	l.learns = f.Caps&frame.CapProbe != 0
+	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
+		l.learns = &learner{network: l.d.core.Network(f.Network, l.c.Remote().Addr()), told: f.Caps&frame.CapProbe != 0}
+	}
 	l.interval = l.agree(f.Interval, f.Network)
 	if f.Probe != 0 {
 		l.interval = l.agree(f.Probe, f.Network)
@@ -183,7 +184,7 @@ func (l *link) verified(r *login) {
 		Inflight: uint64(l.d.cfg.Inflight), Peers: uint64(l.d.cfg.Peers),
 	}
 	w.Expires = l.endsWith(r.who)
-	if l.learns {
+	if l.learns != nil && l.learns.told {
 		w.Caps = frame.CapProbe
 		w.Good, w.Bad = l.prior()
 	}

@@ -9,6 +9,14 @@ import (
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
+// learner is what a connection has whose client learns how long its network
+// remembers. Most have none, and it is not kept for them.
+type learner struct {
+	network keepalive.Network // where the client is; empty once it has reported
+	prober  string            // whose probe this is; empty for a session
+	told    bool              // the client wants to be told what others found
+}
+
 // probes counts the live probes of each account.
 type probes struct {
 	mu  sync.Mutex
@@ -47,7 +55,7 @@ func (l *link) probed(who auth.Who) {
 		return
 	}
 	now := l.c.Now()
-	l.prober = who.User
+	l.learns.prober = who.User
 	l.d.stats.probes.Add(1)
 	l.heard = now.UnixMilli()
 	l.state = probing
@@ -61,12 +69,12 @@ func (l *link) probed(who auth.Who) {
 // connection, so that nobody is heard often by speaking often.
 func (l *link) learn(good, bad uint64) {
 	t, ok := l.d.core.Keepalive.(keepalive.Learner)
-	if good == 0 || !ok || l.network == "" {
+	if good == 0 || !ok || l.learns == nil || l.learns.network == "" {
 		return
 	}
 	l.d.stats.findings.Add(1)
-	t.Report(l.network, keepalive.Finding{Good: millis(good), Bad: millis(bad)})
-	l.network = ""
+	t.Report(l.learns.network, keepalive.Finding{Good: millis(good), Bad: millis(bad)})
+	l.learns.network = ""
 }
 
 // prior is what others found on the client's network.
@@ -75,7 +83,7 @@ func (l *link) prior() (good, bad uint64) {
 	if !ok {
 		return 0, 0
 	}
-	f := t.Prior(l.network)
+	f := t.Prior(l.learns.network)
 	return uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
 }
 

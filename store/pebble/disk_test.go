@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -38,7 +39,7 @@ func (f *faults) MaybeError(op errorfs.Op) error {
 // retry posts number n of writer 0, with so many bytes more, until it is accepted.
 func retry(t *testing.T, s *Store, l *storetest.Ledger, n, extra int) {
 	t.Helper()
-	for {
+	for limit := time.Now().Add(time.Minute); ; {
 		p := storetest.Post(0, n)
 		p.Body = append(p.Body, noise(n, extra)...)
 		err := storetest.Send(s, p)
@@ -48,7 +49,7 @@ func retry(t *testing.T, s *Store, l *storetest.Ledger, n, extra int) {
 			}
 			return
 		}
-		if !errors.Is(err, mailbox.ErrUnavailable) || t.Context().Err() != nil {
+		if !errors.Is(err, mailbox.ErrUnavailable) || t.Context().Err() != nil || time.Now().After(limit) {
 			t.Fatal(err)
 		}
 	}
@@ -181,7 +182,9 @@ func TestSmallDisk(t *testing.T) {
 	for name, reserve := range map[string]int64{"Reserve": 2 << 20, "NoReserve": -1} {
 		t.Run(name, func(t *testing.T) {
 			os.RemoveAll(data)
-			if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
+			// When it goes there is room for all that was written once more:
+			// a compaction that filled the disk could not end with less.
+			if err := os.WriteFile(ballast, make([]byte, 16<<20), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			s := open(t, data, Options{Reserve: reserve, MemTable: 1 << 20, Sweep: -1})

@@ -152,7 +152,7 @@ func (c *client) checked() error {
 		return nil
 	}
 	if lg.err != nil {
-		code := packet.UnspecifiedError
+		code, text := packet.UnspecifiedError, words(lg.err)
 		switch {
 		case errors.Is(lg.err, auth.ErrBusy):
 			code = packet.ServerBusy
@@ -163,8 +163,9 @@ func (c *client) checked() error {
 			}
 		default:
 			c.srv.log.Error("mqtt: login", "err", lg.err)
+			text = "internal error"
 		}
-		return c.turnAway(&packet.Error{Code: code, Text: lg.err.Error()})
+		return c.turnAway(&packet.Error{Code: code, Text: text})
 	}
 	p := &lg.packet
 	id := p.ClientID

@@ -405,7 +405,7 @@ func (c *client) submit(p *packet.Publish) error {
 		default:
 			code = packet.ImplementationSpecificError
 		}
-		return c.decline(p, code, err.Error())
+		return c.decline(p, code, words(err))
 	}
 	switch p.QoS {
 	case 1:
@@ -414,6 +414,15 @@ func (c *client) submit(p *packet.Publish) error {
 		c.answer(pending{post: post, t: packet.PUBREC, id: p.ID})
 	}
 	return nil
+}
+
+// words is an error for the peer: without the package that it comes from.
+func words(err error) string {
+	_, text, ok := strings.Cut(err.Error(), ": ")
+	if !ok {
+		return err.Error()
+	}
+	return text
 }
 
 // mailAttr marks a user property of MQTT in the attributes of a message.

@@ -45,7 +45,8 @@ var layers = []struct{ pkg, may string }{
 	{"transport/*/*", "address transport/DOOR/*"},
 
 	{"client", ""},
-	{"client/*", "client address keepalive/learn transport/DOOR/*"},
+	{"client/internal/inbox", "client"},
+	{"client/*", "client client/internal/* address keepalive/learn transport/DOOR/*"},
 
 	{"internal/config", "*"},
 	{"internal/metrics", "*"},
@@ -99,10 +100,11 @@ func mayImport(pkg string) (patterns []string, ok bool) {
 	return strings.Fields(strings.ReplaceAll(layers[i].may, "DOOR", doorOf(pkg))), true
 }
 
-// doorOf returns "link" for transport/link, transport/link/frame and client/link.
+// doorOf returns "link" for transport/link, transport/link/frame and
+// client/link, and nothing for what the ways share, client/internal/….
 func doorOf(pkg string) string {
 	parts := strings.Split(pkg, "/")
-	if len(parts) < 2 || parts[0] != "transport" && parts[0] != "client" {
+	if len(parts) < 2 || parts[0] != "transport" && parts[0] != "client" || parts[1] == "internal" {
 		return ""
 	}
 	return parts[1]

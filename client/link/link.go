@@ -38,6 +38,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/inbox"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
@@ -126,7 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
 	mb := &Mailbox{
 		cfg:    cfg,
 		prefix: strings.ToLower(rand.Text()[:10]),
-		news:   make(chan struct{}, 1),
+		inbox:  inbox.New(),
 		work:   make(chan struct{}, 1),
 		over:   make(chan struct{}),
 		nudge:  make(chan struct{}, 1),
@@ -152,21 +153,20 @@ type Mailbox struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	news chan struct{} // bell: inbox has become not empty
-	work chan struct{} // bell: there is something to write
-	over chan struct{} // closed when why is set
+	inbox *inbox.Inbox  // received, not given to the program yet
+	work  chan struct{} // bell: there is something to write
+	over  chan struct{} // closed when why is set
 
 	mu      sync.Mutex
-	why     error            // guarded by mu; nothing works any more
-	leaving bool             // guarded by mu; Close was called
-	last    uint64           // guarded by mu; number of the last id
-	queue   []*sending       // guarded by mu; not answered, oldest first
-	written int              // guarded by mu; how many of queue went out on this connection
-	inbox   []client.Message // guarded by mu; not given to the program yet
-	placed  bool             // guarded by mu; received and acked mean something
-	got     uint64           // guarded by mu; place of the last message received
-	acked   uint64           // guarded by mu; place that the program acknowledged
-	sets    []*frame.Set     // guarded by mu; to be written
+	why     error        // guarded by mu; nothing works any more
+	leaving bool         // guarded by mu; Close was called
+	last    uint64       // guarded by mu; number of the last id
+	queue   []*sending   // guarded by mu; not answered, oldest first
+	written int          // guarded by mu; how many of queue went out on this connection
+	placed  bool         // guarded by mu; received and acked mean something
+	got     uint64       // guarded by mu; place of the last message received
+	acked   uint64       // guarded by mu; place that the program acknowledged
+	sets    []*frame.Set // guarded by mu; to be written
 
 	nudge chan struct{} // bell: perhaps there is something to probe
 	moved chan struct{} // bell: the network has changed
@@ -258,30 +258,7 @@ func (mb *Mailbox) withdraw(s *sending) {
 }
 
 // Receive implements client.Mailbox.
-func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) {
-	for {
-		mb.mu.Lock()
-		if len(mb.inbox) > 0 && !mb.leaving {
-			m := mb.inbox[0]
-			if mb.inbox = mb.inbox[1:]; len(mb.inbox) > 0 {
-				ring(mb.news)
-			}
-			mb.mu.Unlock()
-			return m, nil
-		}
-		err := mb.errLocked()
-		mb.mu.Unlock()
-		if err != nil {
-			return client.Message{}, err
-		}
-		select {
-		case <-mb.news:
-		case <-mb.over:
-		case <-ctx.Done():
-			return client.Message{}, ctx.Err()
-		}
-	}
-}
+func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) { return mb.inbox.Take(ctx) }
 
 // Ack implements client.Mailbox. It does not wait for the network: after a
 // break the server is told again how far the program is.
@@ -309,6 +286,7 @@ func (mb *Mailbox) Close() error {
 	mb.leaving = true
 	mb.mu.Unlock()
 	if !again {
+		mb.inbox.Close()
 		mb.stop()
 	}
 	mb.running.Wait()
@@ -376,6 +354,7 @@ func (mb *Mailbox) fail(err error) {
 	mb.queue, mb.written = nil, 0
 	mb.mu.Unlock()
 	close(mb.over)
+	mb.inbox.End(err)
 	for _, s := range queue {
 		s.done(client.Receipt{ID: s.ID}, err)
 	}

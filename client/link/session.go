@@ -313,12 +313,11 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 	if to == "" {
 		to = s.welcome.Address
 	}
-	mb.inbox = append(mb.inbox, client.Message{
+	mb.inbox.Put(client.Message{
 		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device,
 		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: append([]byte(nil), m.Body...),
 	})
 	mb.mu.Unlock()
-	ring(mb.news)
 	if m.Prev > known {
 		mb.gap(known, m.Prev+1)
 	}

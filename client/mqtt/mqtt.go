@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/inbox"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
 
@@ -45,9 +46,9 @@ type Mailbox struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	news chan struct{} // bell: inbox has become not empty
-	work chan struct{} // bell: there is something to write
-	over chan struct{} // closed when why is set
+	inbox *inbox.Inbox  // received, not given to the program yet
+	work  chan struct{} // bell: there is something to write
+	over  chan struct{} // closed when why is set
 
 	mu      sync.Mutex
 	why     error      // guarded by mu; nothing works any more
@@ -57,10 +58,9 @@ type Mailbox struct {
 	quota   int        // guarded by mu; what the server's receive maximum leaves
 	queue   []*sending // guarded by mu; not answered, oldest first
 	written int        // guarded by mu; how many of queue went out on this connection
-	inbox   []client.Message
-	unacked []place // guarded by mu; given to us on this connection, PUBACK not sent
-	got     uint64  // guarded by mu; place of the last message received
-	acked   uint64  // guarded by mu; place that the program acknowledged
+	unacked []place    // guarded by mu; given to us on this connection, PUBACK not sent
+	got     uint64     // guarded by mu; place of the last message received
+	acked   uint64     // guarded by mu; place that the program acknowledged
 }
 
 var _ client.Mailbox = (*Mailbox)(nil)
@@ -90,7 +90,7 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	}
 	mb := &Mailbox{
 		o: o, prefix: strings.ToLower(rand.Text()[:10]),
-		news: make(chan struct{}, 1), work: make(chan struct{}, 1), over: make(chan struct{}),
+		inbox: inbox.New(), work: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	s, err := mb.connect(ctx)
 	if err != nil {
@@ -168,30 +168,7 @@ func (mb *Mailbox) withdraw(s *sending) {
 }
 
 // Receive implements client.Mailbox.
-func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) {
-	for {
-		mb.mu.Lock()
-		if len(mb.inbox) > 0 && !mb.leaving {
-			m := mb.inbox[0]
-			if mb.inbox = mb.inbox[1:]; len(mb.inbox) > 0 {
-				ring(mb.news)
-			}
-			mb.mu.Unlock()
-			return m, nil
-		}
-		err := mb.errLocked()
-		mb.mu.Unlock()
-		if err != nil {
-			return client.Message{}, err
-		}
-		select {
-		case <-mb.news:
-		case <-mb.over:
-		case <-ctx.Done():
-			return client.Message{}, ctx.Err()
-		}
-	}
-}
+func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) { return mb.inbox.Take(ctx) }
 
 // Ack implements client.Mailbox. It does not wait for the network: after a
 // break the server is told again how far the program is.
@@ -219,6 +196,7 @@ func (mb *Mailbox) Close() error {
 	mb.leaving = true
 	mb.mu.Unlock()
 	if !again {
+		mb.inbox.Close()
 		mb.stop()
 	}
 	mb.running.Wait()
@@ -262,4 +240,5 @@ func (mb *Mailbox) fail(err error) {
 	mb.why = err
 	mb.queue = nil
 	close(mb.over)
+	mb.inbox.End(err)
 }

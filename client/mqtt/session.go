@@ -240,8 +240,7 @@ func (mb *Mailbox) receive(p *packet.Publish) {
 		return
 	}
 	mb.got = m.Seq
-	mb.inbox = append(mb.inbox, m)
-	ring(mb.news)
+	mb.inbox.Put(m)
 }
 
 // answered is PUBACK for a message that was sent.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -222,7 +223,7 @@ func TestClose(t *testing.T) {
 		got <- err
 	}()
 	for len(h.core.Router.Presence("bob@localhost")) == 0 {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched() // until it has asked
 	}
 	bob.Close()
 	if err := <-got; !errors.Is(err, client.ErrClosed) {

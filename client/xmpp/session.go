@@ -371,8 +371,7 @@ func (s *session) message(e stream.Element) {
 		m.Type, m.Body = "application/xmpp+xml", append([]byte(nil), inner.Raw()...)
 	}
 	s.mb.got = seq
-	s.mb.inbox = append(s.mb.inbox, m)
-	s.mb.ring()
+	s.mb.inbox.Put(m)
 }
 
 // place is a message's place in the user's box, by the server's own stanza-id

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/inbox"
 )
 
 const (
@@ -35,7 +36,7 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	mb := &Mailbox{o: o, over: make(chan struct{}), news: make(chan struct{}, 1)}
+	mb := &Mailbox{o: o, over: make(chan struct{}), inbox: inbox.New()}
 	s, err := mb.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -52,16 +53,15 @@ type Mailbox struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	over    chan struct{} // closed when why is set
-	news    chan struct{} // bell: inbox has become not empty
+	inbox   *inbox.Inbox  // received, not given to the program yet
 
 	mu      sync.Mutex
-	why     error            // guarded by mu; nothing works any more
-	leaving bool             // guarded by mu; Close was called
-	live    *session         // guarded by mu; nil while there is no connection
-	queue   []*sending       // guarded by mu; not answered, oldest first
-	inbox   []client.Message // guarded by mu; not given to the program yet
-	got     uint64           // guarded by mu; place of the last message received
-	acked   uint64           // guarded by mu; place that the program acknowledged
+	why     error      // guarded by mu; nothing works any more
+	leaving bool       // guarded by mu; Close was called
+	live    *session   // guarded by mu; nil while there is no connection
+	queue   []*sending // guarded by mu; not answered, oldest first
+	got     uint64     // guarded by mu; place of the last message received
+	acked   uint64     // guarded by mu; place that the program acknowledged
 }
 
 var _ client.Mailbox = (*Mailbox)(nil)
@@ -118,35 +118,7 @@ func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, er
 }
 
 // Receive implements client.Mailbox.
-func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) {
-	for {
-		mb.mu.Lock()
-		if len(mb.inbox) > 0 {
-			m := mb.inbox[0]
-			mb.inbox = mb.inbox[1:]
-			if len(mb.inbox) > 0 {
-				mb.ring()
-			}
-			mb.mu.Unlock()
-			return m, nil
-		}
-		mb.mu.Unlock()
-		select {
-		case <-mb.news:
-		case <-mb.over:
-			return client.Message{}, mb.reason()
-		case <-ctx.Done():
-			return client.Message{}, ctx.Err()
-		}
-	}
-}
-
-func (mb *Mailbox) ring() {
-	select {
-	case mb.news <- struct{}{}:
-	default:
-	}
-}
+func (mb *Mailbox) Receive(ctx context.Context) (client.Message, error) { return mb.inbox.Take(ctx) }
 
 // Ack implements client.Mailbox.
 func (mb *Mailbox) Ack(_ context.Context, m client.Message) error {
@@ -243,6 +215,7 @@ func (mb *Mailbox) fail(why error) {
 	if mb.why == nil {
 		mb.why = why
 		close(mb.over)
+		mb.inbox.End(why)
 	}
 }
 

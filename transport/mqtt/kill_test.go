@@ -308,9 +308,9 @@ func TestKillQoS2(t *testing.T) {
 	if err := pub.connect(v.addr); err != nil {
 		t.Fatal(err)
 	}
-	sent, want := 0, 0
-	deadline := time.Now().Add(2 * time.Minute)
-	for kills, steps := runs(t, 5), 0; kills > 0 || want < sent; {
+	sent, want, kills := 0, 0, runs(t, 5)
+	deadline := time.Now().Add(2*time.Minute + time.Duration(kills)*3*time.Second)
+	for steps := 0; kills > 0 || want < sent; {
 		if time.Now().After(deadline) {
 			t.Fatalf("stuck: sent %d, received %d", sent, want)
 		}

@@ -160,8 +160,10 @@ func (h *house) post(from, to, id, body string) error {
 // TestDialogues holds the dialogues of testdata. A file whose name begins with
 // "small-" meets a server with small limits, one with "trim-" a server that
 // keeps two messages, "probe" one that learns heartbeats.
-func TestDialogues(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
+func TestDialogues(t *testing.T) { holdDialogues(t, "testdata/*.txt", func(*dialog.Peer) {}) }
+
+func holdDialogues(t *testing.T, pattern string, speak func(*dialog.Peer)) {
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatal("no dialogues", err)
 	}
@@ -186,7 +188,9 @@ func TestDialogues(t *testing.T) {
 					}
 					h.core.Keepalive = table
 				}
-				return dialog.Peer{Serve: h.serve, Encode: h.encode, Decode: decode, Do: h.do, Close: h.close}
+				p := dialog.Peer{Serve: h.serve, Encode: h.encode, Decode: decode, Do: h.do, Close: h.close}
+				speak(&p)
+				return p
 			})
 		})
 	}

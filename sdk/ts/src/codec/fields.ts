@@ -39,7 +39,7 @@ export interface Hello {
   prefix?: string;
   /** The client's name and version, for logs. */
   agent?: string;
-  /** Ids of the prefix with greater numbers have never been sent; without it, they may have been. */
+  /** Reserved: once a promise about ids, which nobody relies on. It is read and never sent. */
   used?: number;
   /** A probe: the connection will be silent for so many milliseconds. */
   probe?: number;

@@ -301,6 +301,12 @@ func (c *client) say(t packet.Type, id uint16, code packet.Code, reason string) 
 		// DISCONNECT" [MQTT-3.1.2-29]
 		reason = ""
 	}
+	if reason != "" && packet.AckSize(reason) > int(c.maxSize) {
+		// "The sender MUST NOT send this property if it would increase the size
+		// of the PUBACK packet beyond the Maximum Packet Size specified by the
+		// receiver" [MQTT-3.4.2-2] [MQTT-3.5.2-2]
+		reason = ""
+	}
 	if c.self && t == packet.PUBACK {
 		c.c.Send(packet.AppendAck(nil, c.version, t, id, code, reason))
 		return
@@ -314,6 +320,9 @@ func (c *client) say(t packet.Type, id uint16, code packet.Code, reason string) 
 //	close the Network Connection" [MQTT-4.13.1-1]; it may say why first.
 func (c *client) refuse(t packet.Type, err error) error {
 	var e *packet.Error
+	if c.state == proving {
+		return c.turnAway(err)
+	}
 	if !errors.As(err, &e) || c.state != up || c.version != packet.V5 {
 		return err
 	}

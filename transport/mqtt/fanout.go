@@ -342,8 +342,9 @@ func (srv *Server) posts(f *fanout, who string, records []mailbox.Record) []*mai
 	one := func(boxes []string, share string) {
 		p := &mailbox.Post{Boxes: boxes}
 		p.From, p.To, p.Type = who, "mqtt", "application/x-mqtt"
+		// The time when it expires is in the body and not the entry's own: an
+		// entry that has been sent must stay readable beyond it, see stream.send.
 		p.Body = f.m.encode(share)
-		p.Expires = f.m.expires
 		ps = append(ps, p)
 	}
 	most := srv.core.Mail.Limits().Boxes

@@ -138,12 +138,9 @@ func (c *client) fromMail(p *outgoing, e *mailbox.Entry) (ok bool) {
 			ids = append(ids, sb.id)
 		}
 	}
-	if !ok {
-		return false
-	}
 	p.topic, p.payload = []byte(name), e.Body
 	if c.version != packet.V5 {
-		return true
+		return ok
 	}
 	var ps packet.Properties
 	t := e.Type
@@ -175,5 +172,5 @@ func (c *client) fromMail(p *outgoing, e *mailbox.Entry) (ok bool) {
 		ps.SetNum(packet.MessageExpiry, uint32(min((left+time.Second-1)/time.Second, forever)))
 	}
 	p.props = ps.AppendList(nil)
-	return true
+	return ok
 }

@@ -91,7 +91,7 @@ func (c *client) sendOld() {
 			// Through the queue, so that it is kept until it is acknowledged.
 			f.m.retain = true
 			p := &mailbox.Post{Boxes: []string{k.box}}
-			p.From, p.To, p.Type, p.Expires = c.user(), "mqtt", "application/x-mqtt", o.m.expires
+			p.From, p.To, p.Type = c.user(), "mqtt", "application/x-mqtt"
 			p.Body = f.m.encode(o.filter)
 			c.srv.core.Mail.Post(p)
 			continue

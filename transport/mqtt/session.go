@@ -89,8 +89,8 @@ type place struct {
 	acked mailbox.Seq
 	// sent is the last entry that may have been sent before.
 	sent mailbox.Seq
-	// past has the state of entries after acked that are further than sent:
-	// acknowledged out of order, or released.
+	// past has the state of entries after acked that were handed out on an
+	// earlier connection: begun, released, or acknowledged out of order.
 	past map[mailbox.Seq]phase
 }
 

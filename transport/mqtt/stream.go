@@ -3,6 +3,7 @@ package mqtt
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -115,10 +116,29 @@ func (st *stream) send(e *mailbox.Entry) bool {
 	}
 	was := st.place.past[e.Seq]
 	switch {
-	case !ok || was == completed:
-	case was == released && pub.qos == 2:
+	case was == completed:
+	case was == released:
 		fl.phase, fl.qos = released, 2
 		st.c.say(packet.PUBREL, st.ids.of(e.Seq), packet.Success, "")
+	case was == begun1 || was == begun2:
+		// Also if no subscription wants it any more: "It MUST complete the
+		// delivery of any QoS 1 or QoS 2 messages which match the Topic Filters
+		// and it has started to send to the Client" [MQTT-3.10.4-3]; or if it
+		// has expired: "MUST NOT apply Message expiry if a PUBLISH packet has
+		// been sent" [MQTT-4.3.3-7]
+		pub.qos = 1
+		if was == begun2 {
+			pub.qos = 2
+		}
+		fl.qos = pub.qos
+		if pub.topic != nil && st.write(&pub, e) {
+			fl.phase = published
+		}
+	case !ok || !pub.expires.IsZero() && !st.c.c.Now().Before(pub.expires):
+		// "If the Message Expiry Interval has passed and the Server has not
+		// managed to start onward delivery to a matching subscriber, then it
+		// MUST delete the copy of the message for that subscriber"
+		// [MQTT-3.3.2-5]. After a restart nobody knows whether it had started.
 	default:
 		fl.qos = pub.qos
 		if st.write(&pub, e) && pub.qos > 0 {
@@ -137,6 +157,7 @@ type outgoing struct {
 	topic   []byte
 	props   []byte
 	payload []byte
+	expires time.Time // zero: never
 }
 
 // write writes a PUBLISH, unless it is longer than the client takes.
@@ -261,22 +282,24 @@ func (st *stream) confirm(id uint16) {
 func (st *stream) close() {
 	p := st.place
 	for _, fl := range st.flight {
-		switch fl.phase {
-		case released, releasing, completed:
-			if p.past == nil {
-				p.past = map[mailbox.Seq]phase{}
-			}
-			if fl.phase == releasing {
-				fl.phase = released // the record may be on disk; PUBREC was received
-			}
-			p.past[fl.seq] = fl.phase
+		if p.past == nil {
+			p.past = map[mailbox.Seq]phase{}
 		}
+		switch {
+		case fl.phase == releasing:
+			fl.phase = released // the record may be on disk; PUBREC was received
+		case fl.phase == published && fl.qos == 2:
+			fl.phase = begun2
+		case fl.phase == published:
+			fl.phase = begun1
+		}
+		p.past[fl.seq] = fl.phase
 	}
 	st.sess.Close()
 }
 
 // fromQueue is the PUBLISH of an entry of the session's queue; ok is false if
-// no subscription wants it any more.
+// no subscription wants it any more. Without a topic it cannot be read.
 func (c *client) fromQueue(p *outgoing, e *mailbox.Entry) (ok bool) {
 	if len(e.Body) == 0 || e.Body[0] != form {
 		return false
@@ -287,10 +310,8 @@ func (c *client) fromQueue(p *outgoing, e *mailbox.Entry) (ok bool) {
 	}
 	var ids []uint32
 	var keep bool
-	if ids, p.qos, keep, ok = c.s.wants(m); !ok {
-		return false
-	}
-	p.qos = min(p.qos, m.qos)
+	ids, p.qos, keep, ok = c.s.wants(m)
+	p.qos, p.expires = min(p.qos, m.qos), m.expires
 	p.retain = m.retain && keep || m.share != "" && m.retain && m.old()
 	p.topic, p.payload = m.topic, m.payload
 	if c.version == packet.V5 {
@@ -299,5 +320,5 @@ func (c *client) fromQueue(p *outgoing, e *mailbox.Entry) (ok bool) {
 			p.props = packet.AppendNum(p.props, packet.SubscriptionID, id)
 		}
 	}
-	return true
+	return ok
 }

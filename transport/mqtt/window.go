@@ -31,6 +31,8 @@ const (
 	releasing       // PUBREC came; PUBREL waits for the disk
 	released        // PUBREL sent, waits for PUBCOMP
 	completed       // done; the cursor has not passed it
+	begun1          // was published at QoS 1 on an earlier connection
+	begun2          // and at QoS 2
 )
 
 // window has the QoS 1 and 2 messages in flight to a client whose session ends

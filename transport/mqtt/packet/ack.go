@@ -63,6 +63,13 @@ func AppendAck(b []byte, v Version, t Type, id uint16, code Code, reason string)
 	return closeLen(b, at)
 }
 
+// AckSize is how many bytes AppendAck appends to 5.0 at most, if there is a reason.
+func AckSize(reason string) int {
+	n := 3 + len(reason)
+	n += lenSize(n) + 3
+	return 1 + lenSize(n) + n
+}
+
 // appendReason appends properties that are a reason string or none.
 func appendReason(b []byte, reason string) []byte {
 	if reason == "" {

@@ -45,7 +45,8 @@ var layers = []struct{ pkg, may string }{
 	{"transport/*/*", "address transport/DOOR/*"},
 
 	{"client", ""},
-	{"client/internal/inbox", "client"},
+	{"client/internal/*", "client"},
+	{"client/store/*", "client"},
 	{"client/*", "client client/internal/* address keepalive/learn transport/DOOR/*"},
 
 	{"internal/config", "*"},

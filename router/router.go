@@ -91,9 +91,10 @@ type Router struct {
 	shards [256]shard
 	behind backlog // sessions whose Next must be read from the disk
 
-	live   [doors]atomic.Int64
-	posted [doors]atomic.Uint64
-	handed [doors]atomic.Uint64
+	live    [doors]atomic.Int64
+	posted  [doors]atomic.Uint64
+	handed  [doors]atomic.Uint64
+	signals [doors]atomic.Uint64
 }
 
 // shard is a part of the table of live sessions.
@@ -207,9 +208,10 @@ type Stats struct {
 	Sessions int64  // live now
 	Posted   uint64 // messages handed to the mailbox
 	Handed   uint64 // entries handed to sessions
+	Signals  uint64 // words of the moment that came by it
 }
 
 // Stats returns the counters of door.
 func (r *Router) Stats(door Door) Stats {
-	return Stats{r.live[door].Load(), r.posted[door].Load(), r.handed[door].Load()}
+	return Stats{r.live[door].Load(), r.posted[door].Load(), r.handed[door].Load(), r.signals[door].Load()}
 }

@@ -73,6 +73,14 @@ type Config struct {
 	// server no longer had them: those behind after and before before. It
 	// must not block.
 	OnGap func(after, before uint64)
+	// OnSignal, if not nil, is told what others say of the moment: see Signal.
+	// It must not block. Without it the mailbox neither hears nor says such
+	// words.
+	OnSignal func(Signal)
+	// ShowTo, if not nil, is asked whether a user who wants to know may know
+	// that this device is online; if so it is as if Show were called. It must
+	// not block.
+	ShowTo func(address string) bool
 	// Answer is how long the server may take to answer a heartbeat before the
 	// connection is given up and a new one made. Default four times as long
 	// as the slowest of late and half a second, within 1.5 and 10 s.
@@ -167,6 +175,10 @@ type Mailbox struct {
 	got     uint64       // guarded by mu; place of the last message received
 	acked   uint64       // guarded by mu; place that the program acknowledged
 	sets    []*frame.Set // guarded by mu; to be written
+	signals []signal     // guarded by mu; to be written
+
+	shows  map[string]bool            // guarded by mu; whom Show was called for
+	online map[string]map[string]bool // guarded by mu; who has said so, by user and device
 
 	nudge chan struct{} // bell: perhaps there is something to probe
 	moved chan struct{} // bell: the network has changed

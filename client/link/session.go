@@ -105,6 +105,9 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	h.Network = mb.net
+	if mb.cfg.OnSignal != nil {
+		h.Caps |= frame.CapSignals
+	}
 	mb.introduceLocked(h)
 	if mb.placed {
 		after := mb.acked
@@ -176,6 +179,7 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 		mb.placed, mb.got, mb.acked = true, w.Cursor, w.Cursor
 	}
 	mb.startLocked(s)
+	mb.presentLocked()
 	ring(mb.work)
 }
 
@@ -271,6 +275,8 @@ func (mb *Mailbox) handle(s *session, raw frame.Raw) error {
 		s.brought = s.in.Place
 		mb.mu.Unlock()
 		mb.gap(after, s.in.Place+1)
+	case *frame.Signalled:
+		return mb.signalled(s, f)
 	case *frame.Ping:
 		mb.mu.Lock()
 		s.pongs = append(s.pongs, &frame.Pong{Payload: append([]byte(nil), f.Payload...)})

@@ -67,6 +67,7 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 		b = frame.AppendAck(b, f, s.ackLocked(mb))
 	}
 	mb.sets = nil
+	b = mb.signalsLocked(b, s)
 	for _, f := range s.pongs {
 		b = frame.AppendAck(b, f, s.ackLocked(mb))
 	}

@@ -117,7 +117,7 @@ func (d *doors) sources() map[router.Door]func() metrics.Door {
 		router.Link: func() metrics.Door {
 			st := d.link.Stats()
 			return metrics.Door{
-				Engine: d.link.Account(),
+				Engine: d.link.Account(), Dropped: &st.Dropped,
 				Errors: map[string]uint64{"login": st.Denied, "refused": st.Refused, "protocol": st.Broken},
 			}
 		},

@@ -26,7 +26,8 @@ type link struct {
 	in     *frame.SendReader // nil before the first send
 	prefix string            // what the client's ids begin with
 
-	learns *learner // nil if the client does not
+	learns  *learner // nil if the client does not
+	signals *signals // nil if the client does not; set before the session is attached
 
 	// Sends that are not answered yet, oldest first.
 	first, last *post
@@ -154,6 +155,10 @@ func (l *link) frame(raw frame.Raw) error {
 		l.write(&frame.Pong{Payload: f.Payload})
 	case frame.TypeSet:
 		return l.set(raw)
+	case frame.TypeSignal:
+		if l.signals != nil {
+			return l.signal(raw)
+		}
 	case frame.TypeClose:
 		l.quit(errBye(frame.CloseDone))
 	case frame.TypeHello:
@@ -175,6 +180,9 @@ func (l *link) Wake() error {
 	}
 	switch l.state {
 	case welcomed:
+		if l.signals != nil {
+			l.tellSignals()
+		}
 		l.deliver()
 	case leaving:
 		l.leave()
@@ -332,9 +340,7 @@ func (l *link) quit(why error) {
 func (l *link) Closed(why error) {
 	l.state = closed
 	l.gone.Store(true)
-	if r := l.login.Swap(nil); r != nil && r.s != nil {
-		r.s.Close()
-	}
+	l.d.discard(l.login.Swap(nil))
 	if l.learns != nil && l.learns.prober != "" {
 		l.d.probes.leave(l.learns.prober)
 		l.learns = nil
@@ -345,6 +351,9 @@ func (l *link) Closed(why error) {
 	l.s.Close()
 	l.d.stats.sessions.Add(-1)
 	who := l.s.Who()
+	if l.signals != nil {
+		l.hideAll()
+	}
 	l.d.core.Log.Info("link: session ended", "user", who.User, "device", who.Device, "reason", why)
 	l.held, l.first, l.last = nil, nil, nil
 }

@@ -41,9 +41,9 @@
 //
 //	0x01 HELLO     0x02 WELCOME   0x03 CLOSE     0x04 PING      0x05 PONG
 //	0x06 SET       0x07 STORED    0x08 REFUSED   0x09 ACK       0x0a TRIMMED
+//	0x10 SIGNAL    0x11 SIGNALLED
 //	0x40 to 0x5f   MSG, with five flags    0x60 to 0x7f   SEND, with five flags
-//	0x10 to 0x15   reserved: ephemeral frames (typing, presence), the device
-//	               list, groups, a compressed frame
+//	0x12 to 0x15   reserved
 //	0x00, 0x16     never assigned; the second begins a TLS handshake
 //
 // # Session frames
@@ -70,7 +70,13 @@
 // what follows; it acknowledges that, too. Without it reading begins at the
 // device's cursor, and a new device's at the oldest message kept. A place
 // beyond the box's end is brought back to it. Network is any words that tell
-// the network from others. Caps are bits: 1 is for learning, see Probes.
+// the network from others.
+//
+// Caps are bits by which a client asks for what came later; those that the
+// server answers with are agreed. Frames of what was not agreed are not said
+// to the client, and are skipped by the server.
+//
+//	1 learning, see Probes   2 signals
 //
 // WELCOME names the user's canonical address, and as cursor the place after
 // which messages follow. Times are Unix milliseconds, durations milliseconds,
@@ -189,4 +195,28 @@
 // a break a client sends again, with its id, what was not answered. An id is
 // unique among the user's messages, so a prefix should be random for each run
 // of a client.
+//
+// # Signals
+//
+// With bit 2 of caps the client may say words of the moment, and hears those of
+// others. They are told to who is connected now and asked for them too, are
+// stored nowhere, are not answered, and may be dropped on the way: there are
+// limits to how many a client may say (four seconds' worth at once) and to how
+// many wait for one.
+//
+//	SIGNAL     to: a recipient, as in SEND, of the same numbers; a kind; a body
+//	SIGNALLED  from: a peer, as in MSG, of the same numbers and with no prefix;
+//	           a kind; a body
+//
+// A recipient may be one device, bob/phone. A kind is a number, or 0 and a
+// string of 1 to 64 bytes, which is an application's own. A body has at most
+// 1024 bytes.
+//
+//	1 composing   2 paused   3 active   4 inactive   5 gone   (XEP-0085's)
+//	6 online   7 offline   8 ask
+//
+// A device says online to whom it likes; the server remembers to whom, and
+// when the device has no connection any more it says offline for it. Ask is
+// the wish to be told; whether it is answered is for the other client to say.
+// Who may see whom the server does not decide.
 package link

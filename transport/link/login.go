@@ -23,6 +23,8 @@ type login struct {
 	err  error
 	text string // for the peer, beside the reason
 
+	shows *showing // whom the device has told that it is online, by an older session
+
 	probe bool      // it is for a probe of the network
 	found [2]uint64 // what the client found there before: Hello's good and bad
 }
@@ -52,6 +54,9 @@ func (l *link) hello(raw frame.Raw) error {
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
 	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
 		l.learns = &learner{network: l.d.core.Network(f.Network, l.c.Remote().Addr()), told: f.Caps&frame.CapProbe != 0}
+	}
+	if f.Caps&frame.CapSignals != 0 && f.Probe == 0 {
+		l.signals = new(signals)
 	}
 	l.interval = l.agree(f.Interval, f.Network)
 	if f.Probe != 0 {
@@ -120,31 +125,51 @@ func (l *link) attach(ctx context.Context, cred auth.Credential, device string, 
 		return refuse(frame.CloseProtocol, "not a name for a device")
 	}
 	who.Device = full.Device
+	r := &login{who: who}
+	if l.signals != nil {
+		r.shows = l.d.shown.join(who, false) // before the older session is ended
+	}
+	if r.s, r.err = l.session(ctx, who, after); r.err != nil {
+		l.d.discard(r)
+	}
+	return r
+}
+
+// session makes the router's session, behind the device's cursor or after a
+// place that the client names.
+func (l *link) session(ctx context.Context, who auth.Who, after *uint64) (*router.Session, error) {
 	if after == nil {
-		s, err := l.d.core.Router.Attach(ctx, router.Link, who, client{l})
-		return &login{who: who, s: s, err: err}
+		return l.d.core.Router.Attach(ctx, router.Link, who, client{l})
 	}
 	// A place beyond the end would make the client deaf until the box has
 	// grown to it. It can come from a server that lost its last seconds.
 	info, err := l.d.core.Mail.Info(ctx, who.User)
 	if err != nil {
-		return &login{err: err}
+		return nil, err
 	}
 	at := min(mailbox.Seq(*after), info.Last)
 	l.d.core.Mail.MoveCursor(who.User, who.Device, at) // the client has all up to there
-	return &login{who: who, s: l.d.core.Router.AttachAt(router.Link, who, client{l}, at)}
+	return l.d.core.Router.AttachAt(router.Link, who, client{l}, at), nil
 }
 
 // handOver gives r to the connection, if there still is one.
 func (l *link) handOver(r *login) {
 	l.login.Store(r)
 	if l.gone.Load() {
-		if r := l.login.Swap(nil); r != nil && r.s != nil {
-			r.s.Close()
-		}
+		l.d.discard(l.login.Swap(nil))
 		return
 	}
 	l.c.Wake()
+}
+
+// discard lets go of what nobody took from handOver. R may be nil.
+func (d *door) discard(r *login) {
+	if r != nil && r.s != nil {
+		r.s.Close()
+	}
+	if r != nil && r.shows != nil {
+		d.hide(r.who, r.shows)
+	}
 }
 
 // verified goes on with what handOver brought.
@@ -154,9 +179,7 @@ func (l *link) verified(r *login) {
 		return
 	}
 	if l.state != verifying {
-		if r.s != nil {
-			r.s.Close()
-		}
+		l.d.discard(r)
 		return
 	}
 	if r.err != nil {
@@ -185,8 +208,13 @@ func (l *link) verified(r *login) {
 	}
 	w.Expires = l.endsWith(r.who)
 	if l.learns != nil && l.learns.told {
-		w.Caps = frame.CapProbe
+		w.Caps |= frame.CapProbe
 		w.Good, w.Bad = l.prior()
+	}
+	if l.signals != nil {
+		w.Caps |= frame.CapSignals
+		l.signals.begin(now)
+		l.signals.shows = r.shows
 	}
 	l.learn(r.found[0], r.found[1])
 	l.c.SetUserTimeout(userTimeout(millis(uint64(l.interval))))

@@ -39,6 +39,13 @@ type Config struct {
 	MaxProbes int
 	// MaxProbesInAll bounds them for all accounts. Default 10,000.
 	MaxProbesInAll int
+	// SignalRate is how many words of the moment (typing, presence) a session
+	// may say in a second, four times as many at once; more are dropped.
+	// Default 5.
+	SignalRate int
+	// MaxShown is to how many others a session may say that it is online, and
+	// have it said that it is gone. Default 256.
+	MaxShown int
 	// Spread is over how long the clients' return is spread when the server
 	// restarts. Default 30 s.
 	Spread time.Duration
@@ -64,6 +71,8 @@ func (c Config) withDefaults() Config {
 	set(&c.Peers, 64)
 	set(&c.MaxProbes, 2)
 	set(&c.MaxProbesInAll, 10_000)
+	set(&c.SignalRate, 5)
+	set(&c.MaxShown, 256)
 	set(&c.Spread, 30*time.Second)
 	set(&c.MaxUnsent, 4<<20)
 	return c
@@ -86,6 +95,7 @@ type Server struct {
 	stats    stats
 	account  conn.Account
 	probes   probes
+	shown    shown
 }
 
 var _ transport.Server = (*Server)(nil)
@@ -163,16 +173,18 @@ type Stats struct {
 	Broken     uint64 // connections ended since the peer broke the protocol
 	Probes     uint64 // of the network, welcomed
 	Findings   uint64 // that clients reported
+	Signals    uint64 // words of the moment delivered to clients
+	Dropped    uint64 // and those that were not: too many, or the client too slow
 }
 
 type stats struct {
-	sessions                                                                                 atomic.Int64
-	opened, welcomed, denied, sends, refused, messages, heartbeats, broken, probes, findings atomic.Uint64
+	sessions                                                                                                   atomic.Int64
+	opened, welcomed, denied, sends, refused, messages, heartbeats, broken, probes, findings, signals, dropped atomic.Uint64
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	c := &s.stats
 	return Stats{c.sessions.Load(), c.opened.Load(), c.welcomed.Load(), c.denied.Load(), c.sends.Load(), c.refused.Load(),
-		c.messages.Load(), c.heartbeats.Load(), c.broken.Load(), c.probes.Load(), c.findings.Load()}
+		c.messages.Load(), c.heartbeats.Load(), c.broken.Load(), c.probes.Load(), c.findings.Load(), c.signals.Load(), c.dropped.Load()}
 }

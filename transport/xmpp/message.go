@@ -35,6 +35,7 @@ type content struct {
 	origin   string         // XEP-0359 origin-id
 	others   int            // child elements besides those and what is stripped
 	states   int            // of others, chat states
+	state    string         // XEP-0085, the first of them
 	nostore  bool           // XEP-0334: no-store or no-permanent-store
 	stripped int
 }
@@ -71,7 +72,9 @@ func (x *client) look(e stream.Element) (ct content) {
 			ct.nostore = true
 			ct.others++
 		case ns == nsChatStates:
-			ct.states++
+			if ct.states++; ct.states == 1 {
+				ct.state = name
+			}
 			ct.others++
 		default:
 			ct.others++
@@ -113,6 +116,9 @@ func (x *client) message(e stream.Element, num uint32) {
 	ct := x.look(e)
 	if kind == "headline" || ct.nostore || ct.bodies == 0 && ct.data.Zero() && ct.others == ct.states {
 		x.ephemeral(e, a, kind)
+		if ct.bodies == 0 && isState(ct.state) {
+			x.signal(a, ct.state)
+		}
 		return
 	}
 	p, err := x.post(e, &ct, kind)

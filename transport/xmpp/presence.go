@@ -72,9 +72,9 @@ func (x *client) presence(e stream.Element) {
 	if !was && !x.available {
 		return
 	}
-	x.broadcast(rest)
+	x.broadcast(rest, x.available)
 	for _, to := range directed {
-		x.s.passPresence(x.jid, to, rest)
+		x.passPresence(to, rest, x.available)
 	}
 	if !was {
 		x.arrive()
@@ -100,7 +100,7 @@ func priority(e stream.Element) int {
 
 // broadcast tells the user's own streams, this one too, and those of the
 // contacts who may know (RFC 6121, section 4.4.2).
-func (r *resource) broadcast(rest []byte) {
+func (r *resource) broadcast(rest []byte, here bool) {
 	s := r.s
 	s.each(r.bare, func(o *resource) {
 		if o.isAvailable() || o == r {
@@ -113,22 +113,28 @@ func (r *resource) broadcast(rest []byte) {
 	}
 	for _, c := range ro.Items {
 		if c.From {
-			s.passPresence(r.jid, c.JID, rest)
+			r.passPresence(c.JID, rest, here)
 		}
 	}
 }
 
-// passPresence gives a presence to the available streams of an address.
-func (s *Server) passPresence(from, to string, rest []byte) {
-	a, err := s.parse(to)
+// passPresence gives a presence to the available streams of an address, and to
+// those who are connected by another door.
+func (r *resource) passPresence(to string, rest []byte, here bool) {
+	a, err := r.s.parse(to)
 	if err != nil {
 		return
 	}
-	s.each(a.Bare(), func(o *resource) {
+	r.s.each(a.Bare(), func(o *resource) {
 		if o.isAvailable() && (a.Device == "" || a.Device == o.who.Device) {
-			o.pass(appendPresence(from, o.jid, rest))
+			o.pass(appendPresence(r.jid, o.jid, rest))
 		}
 	})
+	kind := "offline"
+	if here {
+		kind = "online"
+	}
+	r.signal(a, kind)
 }
 
 // arrive tells a stream that has become available who else is there, and who
@@ -166,10 +172,10 @@ func (r *resource) unavailable() {
 	r.current = presence{}
 	r.mu.Unlock()
 	if was {
-		r.broadcast(gone)
+		r.broadcast(gone, false)
 	}
 	for _, to := range directed {
-		r.s.passPresence(r.jid, to, gone)
+		r.passPresence(to, gone, false)
 	}
 }
 
@@ -208,7 +214,7 @@ func (x *client) presenceTowards(e stream.Element, kind string) {
 			return
 		}
 		x.mu.Unlock()
-		x.s.passPresence(x.jid, to, rest)
+		x.passPresence(to, rest, kind == "")
 	}
 }
 

@@ -35,6 +35,7 @@ type house struct {
 	stop    context.CancelFunc
 	close   func()
 	release func()
+	ear     ear
 	previd  string // the last that the server gave
 }
 
@@ -182,6 +183,9 @@ func (h *house) decode(p []byte) (string, int, error) {
 //	! full, ! space                the disk is full
 //	! end user                     the account's sessions end
 //	! cursor user device 3         fails if the device is not there
+//	! signal from device to kind   a word of the moment from another door
+//	! hear user device             a session at another door
+//	! heard from kind              fails if that was not the next that it heard
 func (h *house) do(words []string) error {
 	switch words[0] {
 	case "drain":
@@ -214,6 +218,23 @@ func (h *house) do(words []string) error {
 	case "end":
 		h.core.Router.EndUser(words[1]+"@localhost", router.Removed)
 		return nil
+	case "signal":
+		_, err := h.core.Router.Signal(words[3], &router.Signal{Door: router.Link, From: words[1] + "@localhost", Device: words[2], Kind: words[4]})
+		return err
+	case "hear":
+		h.ear = make(ear, 100)
+		h.core.Router.AttachAt(router.Link, auth.Who{User: words[1] + "@localhost", Device: words[2]}, h.ear, 0)
+		return nil
+	case "heard":
+		got := "nothing"
+		select {
+		case got = <-h.ear:
+		default:
+		}
+		if want := strings.Join(words[1:], " "); got != want {
+			return fmt.Errorf("heard %s", got)
+		}
+		return nil
 	case "cursor":
 		c, _, err := h.core.Mail.Cursor(h.ctx, words[1]+"@localhost", words[2])
 		if got := strconv.Itoa(int(c.Seq)); err == nil && got != words[3] {
@@ -222,6 +243,17 @@ func (h *house) do(words []string) error {
 		return err
 	}
 	return fmt.Errorf("cannot do %q", words)
+}
+
+// ear is a session at another door.
+type ear chan string
+
+func (e ear) Wake()             {}
+func (e ear) End(router.Reason) {}
+
+func (e ear) Signal(_ string, s *router.Signal) bool {
+	e <- s.From + "/" + s.Device + " " + s.Kind
+	return true
 }
 
 func (h *house) post(from, to, id, kind, body string) error {

@@ -3,6 +3,7 @@ import { again } from './codec/codes.js';
 import { Heartbeats } from './heartbeat.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
+import { Presence } from './presence.js';
 import { liveAnswer, Prober } from './prober.js';
 import type { Entry, State, Store } from './store/store.js';
 import { ClosedError, type ConnectionState, type Draft, type Events, type Receipt, RefusedError } from './types.js';
@@ -16,6 +17,8 @@ export interface ClientOptions {
   device: string;
   network: string;
   store: Store;
+  /** Whether a user who asks may know that this device is online. */
+  showTo?: (address: string) => boolean;
   trace: ((line: string) => void) | undefined;
 }
 
@@ -49,6 +52,7 @@ export class Client {
   readonly #knock: Alarm;
   readonly #renewal: Alarm;
   readonly #prober: Prober;
+  readonly #presence: Presence;
   readonly #retry: Alarm;
   readonly #loaded: Promise<void>;
   #beats: Heartbeats;
@@ -93,6 +97,7 @@ export class Client {
       },
       check: () => this.#connection?.check(liveAnswer),
     });
+    this.#presence = new Presence((to, kind) => this.signal(to, kind), o.showTo ?? (() => false));
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
     this.#beats = new Heartbeats({}, w.clock.now());
     this.#inbox = new Inbox(
@@ -173,6 +178,33 @@ export class Client {
    */
   onMessage(h: Handler): void {
     this.#inbox.handle(h);
+  }
+
+  /**
+   * Says a word of the moment to a user, or to one of his devices
+   * ("bob/phone"): that this one is "composing", "paused", "active",
+   * "inactive" or "gone", or something of the application's own. It is not
+   * repeated: without a connection it is lost. False says that it is lost
+   * already. Kind has at most 64 bytes and data at most 1024; the server takes
+   * five in a second.
+   */
+  signal(to: string, kind: string, data?: Uint8Array): boolean {
+    return (this.#online && this.#connection?.signal(to, kind, data ?? new Uint8Array(0))) || false;
+  }
+
+  /** Tells a user that this device is online, now and after each reconnect; when it is gone the server tells him that. */
+  show(to: string): void {
+    this.#presence.show(to);
+  }
+
+  /** Tells a user that this device is offline, and no more than that. */
+  hide(to: string): void {
+    this.#presence.hide(to);
+  }
+
+  /** Whether a user has said that he is online on any device, since this client was connected. */
+  isOnline(address: string): boolean {
+    return this.#presence.isOnline(address);
   }
 
   /**
@@ -345,6 +377,11 @@ export class Client {
       take: () => (live() ? this.#take() : undefined),
       stored: (e, seq, duplicate) => this.#stored({ id: e.id, seq, duplicate }),
       refused: (e, code, text) => this.#refused(e, code, text),
+      signalled: (s) => {
+        if (!live()) return;
+        this.#presence.heard(s);
+        this.#emit('signal', s);
+      },
       survived: (silence) => live() && this.#survived(silence),
       renewed: (expires) => live() && this.#renewLater(expires),
       ended: (end, unanswered) => {
@@ -395,6 +432,7 @@ export class Client {
     this.#knockLater();
     this.#become({ state: 'online', way: name });
     queueMicrotask(() => this.#speak());
+    queueMicrotask(() => this.#presence.begin());
     if (place !== undefined) queueMicrotask(() => this.#connection?.handled(this.#inbox.place ?? 0, false));
     return place;
   }

@@ -25,6 +25,8 @@ export interface Options {
   store?: Store;
   /** Names the network that the device is on, in any words that tell it from others. */
   network?: string;
+  /** Is asked whether a user who wants to know may know that this device is online. Nobody by default. */
+  showTo?: (address: string) => boolean;
   /** The longest message to take, in bytes; a longer one comes without its data. 16 MiB by default. */
   maxMessage?: number;
   /** Is given each frame in its text form, without secrets. */
@@ -79,6 +81,7 @@ export function connectOn(platform: Platform, o: Options): Client {
   return new Client(
     {
       credentials: credentials(o), device: o.device ?? platform.device, network: o.network ?? '', store: o.store ?? memoryStore(), trace: o.trace,
+      ...(o.showTo ? { showTo: o.showTo } : {}),
     },
     { ways, clock: realClock, random: Math.random, prefix },
   );

@@ -281,6 +281,11 @@ class Poll implements Connection {
   }
 
   // A request is answered or fails by itself.
+  /** Nobody listens to a poll at the moment. */
+  signal(): boolean {
+    return false;
+  }
+
   check(): void {}
 
   async close(): Promise<void> {

@@ -2,9 +2,10 @@
 // the time go in, bytes and events come out.
 
 import { ProtocolError } from './codec/bytes.js';
-import { type Close, type Hello, version, type Welcome } from './codec/fields.js';
+import { capSignals, type Close, type Hello, version, type Welcome } from './codec/fields.js';
 import { decode, encode, type Frame, type Raw, Splitter } from './codec/frame.js';
 import { newSend } from './codec/message.js';
+import { fits } from './codec/signal.js';
 import { type Delivered, MsgReader, SendWriter } from './codec/stream.js';
 import { format } from './codec/text.js';
 import type { Entry } from './store/store.js';
@@ -19,6 +20,7 @@ export interface SessionEvents {
   refused(e: Entry, code: string, text: string): void;
   survived(silence: number): void;
   renewed(expires: number): void;
+  signalled(from: string, device: string, kind: string, body: Uint8Array): void;
   ended(end: End): void;
   trace(line: () => string): void;
 }
@@ -191,6 +193,13 @@ export class Session {
     this.#write({ ...f, id: this.#writer!.id(e.id) }, now);
   }
 
+  /** Says something of the moment; false if that cannot be. */
+  signal(to: string, kind: string, body: Uint8Array, now: number): boolean {
+    if (this.#state !== 'welcomed' || !(this.#welcome!.caps! & capSignals) || !fits(kind, body)) return false;
+    this.#write({ type: 'signal', to: this.#writer!.to(to), kind, body }, now);
+    return true;
+  }
+
   /** The application has everything up to here. */
   handled(place: number, more: boolean, now: number): void {
     this.#handled = Math.max(this.#handled, place);
@@ -278,6 +287,10 @@ export class Session {
         return;
       case 'refused':
         return this.#on.refused(this.#answered(), f.code, f.text);
+      case 'signalled': {
+        const { address, device } = this.#reader!.signal(f);
+        return this.#on.signalled(address, device, f.kind, f.body.slice());
+      }
       case 'ping':
         return this.#write({ type: 'pong', payload: f.payload.slice() }, now);
       case 'set':

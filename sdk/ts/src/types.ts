@@ -88,6 +88,16 @@ export class Message {
   }
 }
 
+/** A word of the moment. */
+export interface Signal {
+  /** The sender's address. */
+  from: string;
+  device: string;
+  /** "composing", "paused", "active", "inactive", "gone"; "online", "offline", "ask"; or the application's own. */
+  kind: string;
+  data: Uint8Array;
+}
+
 /** The server will not store a message. */
 export class RefusedError extends Error {
   override name = 'RefusedError';
@@ -133,6 +143,8 @@ export interface Events {
   stored: Receipt;
   /** A message will not be stored. Also those that were queued before a restart. */
   refused: RefusedError;
+  /** Somebody says something of the moment: that he is typing, is online. It comes now or never. */
+  signal: Signal;
   /** Messages behind after and before before are gone from the server and will not come. */
   gap: { after: number; before: number };
   /** The handler of messages threw, or the store failed. The client goes on. */

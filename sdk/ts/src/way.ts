@@ -3,7 +3,7 @@
 
 import type { Outcome } from './learn.js';
 import type { Entry } from './store/store.js';
-import type { Message } from './types.js';
+import type { Message, Signal } from './types.js';
 
 /** What a connection says when it begins. */
 export interface Login {
@@ -54,6 +54,8 @@ export interface Owner {
   message(m: Message): void;
   /** Everything up to here will not come. */
   gap(to: number): void;
+  /** Somebody says something of the moment. */
+  signalled(s: Signal): void;
   /** The next message to be sent, which the connection answers or returns. */
   take(): Entry | undefined;
   stored(e: Entry, seq: number, duplicate: boolean): void;
@@ -83,6 +85,8 @@ export interface Connection {
   work(): void;
   /** The application has everything up to here. */
   handled(place: number, more: boolean): void;
+  /** Says something of the moment; false if that cannot be. */
+  signal(to: string, kind: string, data: Uint8Array): boolean;
   /** Changes what was agreed. */
   set(change: Change): void;
   /** Asks whether the server is still there, and gives it so long to answer. */

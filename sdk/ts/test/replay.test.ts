@@ -42,6 +42,7 @@ class Actor {
         stored: (e, seq, duplicate) => this.heard.push(`stored ${e.id} ${seq} ${duplicate}`),
         refused: (e, code) => this.heard.push(`refused ${e.id} ${code}`),
         survived: () => {},
+        signalled: (from, device, kind) => this.heard.push(`${kind} ${from}/${device}`),
         renewed: (at) => this.heard.push(`renewed ${at}`),
         ended: (end) => (this.end = end),
         trace: () => {},
@@ -66,6 +67,9 @@ class Actor {
         this.#session.send(e, now);
         break;
       }
+      case 'signal':
+        this.#session.signal(this.#names.to(frame.to), frame.kind, frame.body, now);
+        break;
       case 'ack':
         this.#session.handled((this.#place += frame.step), false, now);
         break;

@@ -31,8 +31,11 @@ const (
 	TypeRefused Type = 0x08
 	TypeAck     Type = 0x09
 	TypeTrimmed Type = 0x0a
-	TypeMsg     Type = 0x40 // to 0x5f
-	TypeSend    Type = 0x60 // to 0x7f
+	// Those that follow are said only to who asked for them by a bit of caps.
+	TypeSignal    Type = 0x10
+	TypeSignalled Type = 0x11
+	TypeMsg       Type = 0x40 // to 0x5f
+	TypeSend      Type = 0x60 // to 0x7f
 
 	flagBits = 0x1f
 	ackBit   = 0x80 // on any frame of the client's: an acknowledgement stands first in the payload
@@ -181,6 +184,10 @@ func Decode(r Raw) (Frame, error) {
 		f = new(Ack)
 	case TypeTrimmed:
 		f = new(Trimmed)
+	case TypeSignal:
+		f = new(Signal)
+	case TypeSignalled:
+		f = new(Signalled)
 	default:
 		return &Unknown{T: r.Type, Payload: r.Payload}, nil
 	}

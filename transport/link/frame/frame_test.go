@@ -101,7 +101,14 @@ var frameTexts = []string{
 	`ACK +1`,
 	`ACK +16383`,
 	`TRIMMED +1000`,
-	`0x10 :typing`,
+	`SIGNAL 0=bob composing`,
+	`SIGNAL ack+2 0 paused`,
+	`SIGNAL 1=carol@localhost/phone online`,
+	`SIGNAL 0 x-poke #00ff`,
+	`SIGNALLED 0=bob@localhost,phone,"" composing`,
+	`SIGNALLED 0 offline`,
+	`SIGNALLED 3 "a kind" :{"x":1}`,
+	`0x15 :from the future`,
 	`0x3f ack+1 #00`,
 }
 
@@ -140,6 +147,13 @@ var malformedHex = []refuseVector{
 	{"01050100050180", "integer cut short"},
 	{"0421" + strings.Repeat("00", 33), "ping of 33 bytes"},
 	{"0105010002" + "01ff", "not UTF-8"},
+	{"1000", "empty signal"},
+	{"10020009", "kind of signal 9"},
+	{"1003000000", "kind without a name"},
+	{"10060000" + "0561736b", "kind cut short"},
+	{"1006000003" + "61736b", "kind spelled out that has a number"},
+	{"1183080001" + strings.Repeat("00", 1025), "signal of 1025 bytes"},
+	{"1108010162" + "0170016b01", "a prefix, and no ids"},
 }
 
 var messages = []Message{

@@ -102,10 +102,7 @@ func (f *Send) lead() byte {
 }
 
 func (f *Send) head(b []byte) []byte {
-	b = appendUvarint(b, f.To.N<<1|bit(f.To.New))
-	if f.To.New {
-		b = appendString(b, f.To.Address)
-	}
+	b = appendRecipient(b, &f.To)
 	if f.ID != (ID{Step: 1}) {
 		b = appendID(b, f.ID)
 	}
@@ -126,11 +123,7 @@ func (f *Send) head(b []byte) []byte {
 func (f *Send) Decode(raw Raw) error {
 	r := reader{p: raw.Payload}
 	*f = Send{ID: ID{Step: 1}}
-	n := r.uvarint()
-	f.To.N, f.To.New = n>>1, n&1 != 0
-	if f.To.New {
-		f.To.Address = r.string()
-	}
+	r.recipient(&f.To)
 	if raw.Flags&sendID != 0 {
 		f.ID = r.id()
 	}
@@ -324,6 +317,21 @@ func (r *reader) peer(p *Peer) {
 	p.N, p.New = n>>1, n&1 != 0
 	if p.New {
 		p.Address, p.Device, p.Prefix = r.string(), r.string(), r.string()
+	}
+}
+
+func appendRecipient(b []byte, p *Peer) []byte {
+	b = appendUvarint(b, p.N<<1|bit(p.New))
+	if p.New {
+		b = appendString(b, p.Address)
+	}
+	return b
+}
+
+func (r *reader) recipient(p *Peer) {
+	n := r.uvarint()
+	if p.N, p.New = n>>1, n&1 != 0; p.New {
+		p.Address = r.string()
 	}
 }
 

@@ -199,12 +199,14 @@ func (p *parser) frame(verb string, body []byte) Frame {
 		}
 		return f
 	case "SEND":
-		f := &Send{ID: ID{Step: 1}, Body: body}
-		n, def, isNew := strings.Cut(p.next(), "=")
-		f.To = Peer{N: p.number(n), New: isNew, Address: p.unquote(def)}
+		f := &Send{To: p.recipient(), ID: ID{Step: 1}, Body: body}
 		p.id(&f.ID)
 		p.properties(&f.Media, &f.Urgency, nil, &f.Expires, &f.Attrs)
 		return f
+	case "SIGNAL":
+		return &Signal{p.recipient(), p.unquote(p.next()), body}
+	case "SIGNALLED":
+		return &Signalled{p.peer(p.next()), p.unquote(p.next()), body}
 	case "MSG":
 		f := &Msg{ID: ID{Step: 1}, Body: body}
 		f.Step = p.number(strings.TrimPrefix(p.next(), "+"))
@@ -241,6 +243,11 @@ func (p *parser) run(s string) (r Run) {
 	}
 	r.Count, r.Step = p.number(s[:i]), p.signed(s[i:])
 	return r
+}
+
+func (p *parser) recipient() Peer {
+	n, def, isNew := strings.Cut(p.next(), "=")
+	return Peer{N: p.number(n), New: isNew, Address: p.unquote(def)}
 }
 
 func (p *parser) peer(s string) Peer {

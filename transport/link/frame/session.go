@@ -52,9 +52,12 @@ type Welcome struct {
 	Unknown      []Field
 }
 
-// CapProbe, a capability bit: the client learns its heartbeat by probes, and
-// the server takes them.
-const CapProbe = 1
+// Capability bits. A client asks with Hello; what is in Welcome, too, is
+// agreed.
+const (
+	CapProbe   = 1 << 0 // the client learns its heartbeat by probes, and the server takes them
+	CapSignals = 1 << 1 // Signal and Signalled
+)
 
 // Set changes what was agreed. From the client: all but Expires. From
 // the server, as the answer: Interval, Window, Expires.

@@ -18,9 +18,10 @@ import (
 //	STORED 3+1 ack+2
 
 func (t Type) String() string {
-	names := [...]string{1: "HELLO", "WELCOME", "CLOSE", "PING", "PONG", "SET", "STORED", "REFUSED", "ACK", "TRIMMED"}
+	names := [...]string{1: "HELLO", "WELCOME", "CLOSE", "PING", "PONG", "SET", "STORED", "REFUSED", "ACK", "TRIMMED",
+		TypeSignal: "SIGNAL", TypeSignalled: "SIGNALLED"}
 	switch {
-	case t > 0 && int(t) < len(names):
+	case int(t) < len(names) && names[t] != "":
 		return names[t]
 	case t == TypeMsg:
 		return "MSG"
@@ -54,6 +55,10 @@ func Head(f Frame, ack uint64) string {
 		h := *m
 		h.Body = nil
 		f = &h
+	case *Signal:
+		f = &Signal{To: m.To, Kind: m.Kind}
+	case *Signalled:
+		f = &Signalled{From: m.From, Kind: m.Kind}
 	}
 	return Text(f, ack)
 }
@@ -197,13 +202,23 @@ const (
 	maxTime    = 253402300799999 // the end of the year 9999
 )
 
-func (f *Send) String() string {
-	l := newLine(TypeSend)
-	if f.To.New {
-		l.add("%d=%s", f.To.N, quote(f.To.Address))
-	} else {
-		l.add("%d", f.To.N)
+func (l *line) recipient(p *Peer) *line {
+	if p.New {
+		return l.add("%d=%s", p.N, quote(p.Address))
 	}
+	return l.add("%d", p.N)
+}
+
+func (f *Signal) String() string {
+	return newLine(TypeSignal).recipient(&f.To).add("%s", quote(f.Kind)).body(f.Body)
+}
+
+func (f *Signalled) String() string {
+	return newLine(TypeSignalled).add("%s", f.From).add("%s", quote(f.Kind)).body(f.Body)
+}
+
+func (f *Send) String() string {
+	l := newLine(TypeSend).recipient(&f.To)
 	l.id(f.ID).properties(f.Media, f.Urgency, nil, f.Expires, f.Attrs)
 	return l.body(f.Body)
 }

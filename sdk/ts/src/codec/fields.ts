@@ -112,6 +112,9 @@ export type Listed = Hello | Welcome | Set | Close;
 /** A capability bit: the client learns its heartbeat by probes, and the server helps it. */
 export const capProbe = 1;
 
+/** And: Signal and Signalled. */
+export const capSignals = 2;
+
 /** A "count" is left out when it is zero, a "number" only when it is undefined. */
 type Kind = 'text' | 'count' | 'number' | 'code';
 

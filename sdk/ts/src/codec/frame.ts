@@ -7,6 +7,7 @@
 import { malformed, ProtocolError, Reader, uvarint, uvarintSize, Writer } from './bytes.js';
 import { refusedWords, unword, word } from './codes.js';
 import { type Listed, readListed, writeListed } from './fields.js';
+import { readSignal, type Signal, type Signalled, writeSignal } from './signal.js';
 import { type Msg, msgFlags, readMsg, readSend, type Send, sendFlags, writeMsg, writeSend } from './message.js';
 
 /** Asks for a Pong with the same payload, of up to 32 bytes; an empty one is a heartbeat. */
@@ -56,10 +57,10 @@ export interface Unknown {
   payload: Uint8Array;
 }
 
-export type Frame = Listed | Ping | Stored | Refused | Step | Send | Msg | Unknown;
+export type Frame = Listed | Ping | Stored | Refused | Step | Send | Msg | Signal | Signalled | Unknown;
 
 // Zero is never assigned, nor is 0x16, with which a TLS handshake begins.
-const types = ['', 'hello', 'welcome', 'close', 'ping', 'pong', 'set', 'stored', 'refused', 'ack', 'trimmed'] as const;
+const types = ['', 'hello', 'welcome', 'close', 'ping', 'pong', 'set', 'stored', 'refused', 'ack', 'trimmed', '', '', '', '', '', 'signal', 'signalled'] as const;
 const typeMsg = 0x40; // to 0x5f
 const typeSend = 0x60; // to 0x7f
 const flagBits = 0x1f;
@@ -132,6 +133,9 @@ export function decode(raw: Raw): Frame {
       r.end();
       return f;
     }
+    case 'signal':
+    case 'signalled':
+      return readSignal(type, r);
     default:
       return { type: 'unknown', number: raw.number, payload: raw.payload };
   }
@@ -192,6 +196,9 @@ function writePayload(w: Writer, f: Frame): void {
     case 'refused':
       w.uvarint(unword(refusedWords, f.code) ?? 0);
       return w.string(f.text);
+    case 'signal':
+    case 'signalled':
+      return writeSignal(w, f);
     case 'ack':
     case 'trimmed':
       return w.uvarint(f.step);

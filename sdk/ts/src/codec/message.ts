@@ -93,8 +93,7 @@ export function sendFlags(f: Send): number {
 }
 
 export function writeSend(w: Writer, f: Send): void {
-  w.uvarint(f.to.n * 2 + (f.to.define ? 1 : 0));
-  if (f.to.define) w.string(f.to.define.address);
+  writeRecipient(w, f.to);
   if (f.id !== 1) writeId(w, f.id);
   if (f.media !== '') writeMedia(w, f.media);
   if (f.expires !== 0) w.uvarint(f.expires);
@@ -105,9 +104,7 @@ export function writeSend(w: Writer, f: Send): void {
 
 export function readSend(flags: number, payload: Uint8Array): Send {
   const r = new Reader(payload);
-  const n = r.uvarint();
-  const f = newSend({ n: Math.floor(n / 2) });
-  if (n % 2 === 1) f.to.define = { address: r.string(), device: '', prefix: '' };
+  const f = newSend(readRecipient(r));
   if (flags & sendId) f.id = readId(r);
   if (flags & sendMedia) f.media = readMedia(r);
   if (flags & sendExpires) f.expires = r.positive();
@@ -195,7 +192,20 @@ export function readMsg(flags: number, payload: Uint8Array): Msg {
   return f;
 }
 
-function writePeer(w: Writer, p: Peer): void {
+/** Writes a peer of which only the address is defined. */
+export function writeRecipient(w: Writer, p: Peer): void {
+  w.uvarint(p.n * 2 + (p.define ? 1 : 0));
+  if (p.define) w.string(p.define.address);
+}
+
+export function readRecipient(r: Reader): Peer {
+  const n = r.uvarint();
+  const p: Peer = { n: Math.floor(n / 2) };
+  if (n % 2 === 1) p.define = { address: r.string(), device: '', prefix: '' };
+  return p;
+}
+
+export function writePeer(w: Writer, p: Peer): void {
   w.uvarint(p.n * 2 + (p.define ? 1 : 0));
   if (!p.define) return;
   w.string(p.define.address);
@@ -203,7 +213,7 @@ function writePeer(w: Writer, p: Peer): void {
   w.string(p.define.prefix);
 }
 
-function readPeer(r: Reader): Peer {
+export function readPeer(r: Reader): Peer {
   const n = r.uvarint();
   const p: Peer = { n: Math.floor(n / 2) };
   if (n % 2 === 1) p.define = { address: r.string(), device: r.string(), prefix: r.string() };

@@ -5,6 +5,7 @@
 import { malformed, maxInt } from './bytes.js';
 import type { Urgency } from './codes.js';
 import type { Attr, Id, Msg, Peer } from './message.js';
+import type { Signalled } from './signal.js';
 
 /** A message delivered, in absolute terms. */
 export interface Delivered {
@@ -75,6 +76,11 @@ export class MsgReader {
     this.place = seq;
     this.#time = time;
     return m;
+  }
+
+  /** Says who sent a signal. */
+  signal(f: Signalled): { address: string; device: string } {
+    return this.#peer(f.from);
   }
 
   #peer(p: Peer) {

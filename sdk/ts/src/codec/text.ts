@@ -29,12 +29,16 @@ function words(f: Frame): string[] {
     case 'refused':
       return ['REFUSED', f.code, ...(f.text === '' ? [] : [`text=${quote(f.text)}`])];
     case 'send':
-      return ['SEND', f.to.define ? `${f.to.n}=${quote(f.to.define.address)}` : `${f.to.n}`, ...id(f), ...properties(f), ...body(f.body)];
+      return ['SEND', recipient(f.to), ...id(f), ...properties(f), ...body(f.body)];
     case 'msg':
       return [
         'MSG', `+${f.step}`, ...(f.prev === 0 ? [] : [`prev-${f.prev}`]), peer(f.from), ...id(f), `${signed(f.time)}ms`,
         ...properties(f), ...(f.left === 0 ? [] : [`left=${f.left}`]), ...body(f.body),
       ];
+    case 'signal':
+      return ['SIGNAL', recipient(f.to), quote(f.kind), ...body(f.body)];
+    case 'signalled':
+      return ['SIGNALLED', peer(f.from), quote(f.kind), ...body(f.body)];
     case 'unknown':
       return ['0x' + f.number.toString(16).padStart(2, '0'), ...body(f.payload)];
     default:
@@ -79,6 +83,10 @@ function properties(f: Send | Msg): string[] {
   if (f.expires !== 0) out.push(`expires=${duration(f.expires)}`);
   for (const [name, value] of f.attrs) out.push(`attr=${quote(name)},${quote(value)}`);
   return out;
+}
+
+function recipient(p: Peer): string {
+  return p.define ? `${p.n}=${quote(p.define.address)}` : `${p.n}`;
 }
 
 function peer(p: Peer): string {

@@ -54,6 +54,11 @@ export function millis(s: string): number {
   return Math.round(parts.reduce((sum, [, n, u]) => sum + Number(n) * unit[u!]!, 0));
 }
 
+function recipient(s: string): Peer {
+  const [n, ...rest] = s.split('=');
+  return { n: Number(n), ...(rest.length > 0 ? { define: { address: unquote(rest.join('=')), device: '', prefix: '' } } : {}) };
+}
+
 function peer(s: string): Peer {
   const [n, ...rest] = s.split('=');
   if (rest.length === 0) return { n: Number(n) };
@@ -86,13 +91,15 @@ function parseFrame(verb: string, words: string[], body: Uint8Array): Frame {
     case 'REFUSED':
       return { type: 'refused', code: word(refusedWords, unword(refusedWords, words.shift()!)!), text: unquote(prefixed(words, 'text=') ?? '') };
     case 'SEND': {
-      const [n, ...rest] = words.shift()!.split('=');
-      const f = newSend({ n: Number(n) });
-      if (rest.length > 0) f.to.define = { address: unquote(rest.join('=')), device: '', prefix: '' };
+      const f = newSend(recipient(words.shift()!));
       id(f, words);
       properties(f, words);
       return { ...f, body };
     }
+    case 'SIGNAL':
+      return { type: 'signal', to: recipient(words.shift()!), kind: unquote(words.shift()!), body };
+    case 'SIGNALLED':
+      return { type: 'signalled', from: peer(words.shift()!), kind: unquote(words.shift()!), body };
     case 'MSG': {
       const step = Number(words.shift());
       const prev = Number(prefixed(words, 'prev-') ?? 0);

@@ -40,9 +40,15 @@ export function random(seed: number) {
   };
 
   const frame = (): Frame => {
-    switch (int(10)) {
+    switch (int(11)) {
       case 0:
         return fields(pick(['hello', 'welcome', 'set', 'close'] as const));
+      case 10: {
+        const kind = pick(['composing', 'ask', 'x', text() || 'y']);
+        const { n, define } = peer();
+        if (int(2)) return { type: 'signal', to: define ? { n, define: { ...define, device: '', prefix: '' } } : { n }, kind, body: bytes(int(20)) };
+        return { type: 'signalled', from: define ? { n, define: { ...define, prefix: '' } } : { n }, kind, body: bytes(int(20)) };
+      }
       case 1:
         return { type: pick(['ping', 'pong'] as const), payload: bytes(int(33)) };
       case 2:
@@ -52,7 +58,7 @@ export function random(seed: number) {
       case 4:
         return { type: pick(['ack', 'trimmed'] as const), step: 1 + size() };
       case 5:
-        return { type: 'unknown', number: 0x10 + int(6), payload: bytes(int(20)) };
+        return { type: 'unknown', number: 0x20 + int(0x20), payload: bytes(int(20)) };
       case 6:
       case 7: {
         const to = peer();

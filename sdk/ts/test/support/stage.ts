@@ -11,6 +11,8 @@
 //	! send bob hello id=m1     the application sends; also type= expires= urgency= attr=
 //	* message 3 bob@… :hi      the next that the application is told
 //	* (nothing)
+//	! signal bob composing     the application says something of the moment; ! show bob, ! hide bob
+//	! online bob@… true        whether the application may know that he is
 //	! slow, ! done, ! fail     the handler takes its time until done; or throws, once
 //	! network wifi, ! background, ! foreground, ! close
 //	! restart                  the program ends at once and begins again with the same store
@@ -137,6 +139,20 @@ export class Stage {
         return this.#end!.on.closed(what === 'drop' ? 'reset' : 'refused');
       case 'send':
         return this.#send(rest);
+      case 'signal': {
+        const [to, words] = cut(rest);
+        const [kind, data] = cut(words);
+        this.#client!.signal(to, kind, new TextEncoder().encode(data));
+        return;
+      }
+      case 'show':
+        return this.#client!.show(rest);
+      case 'hide':
+        return this.#client!.hide(rest);
+      case 'online': {
+        const [who, is] = cut(rest);
+        return assert.equal(String(this.#client!.isOnline(who)), is);
+      }
       case 'slow':
         this.#slow = true;
         return;
@@ -190,7 +206,7 @@ export class Stage {
       o['token'] === 'fresh' ? { token: () => Promise.resolve(`t${++this.#tokens}`) }
       : o['token'] !== undefined ? { token: o['token'] }
       : { user: o['user'] ?? '', password: o['password'] ?? '' };
-    const options: ClientOptions = { credentials, device: o['device'] ?? '', network: o['network'] ?? '', store: this.#store, trace: undefined };
+    const options: ClientOptions = { credentials, device: o['device'] ?? '', network: o['network'] ?? '', store: this.#store, trace: undefined, showTo: (a) => a === o['shows'] };
     const c = new Client(options, {
       ways: o['ways'] === '2' ? [way('tcp'), way('websocket')] : [way('websocket')], clock: this.#clock, random: () => 0.5, prefix,
     });
@@ -208,6 +224,7 @@ export class Stage {
     });
     c.on('stored', (r) => tell(`stored ${r.id} ${r.seq}${r.duplicate ? ' duplicate' : ''}`));
     c.on('refused', (e) => tell(`refused ${e.id} ${e.code}`));
+    c.on('signal', (s) => tell(`signal ${s.from}/${s.device} ${s.kind}${s.data.length > 0 ? ` :${new TextDecoder().decode(s.data)}` : ''}`));
     c.on('gap', (g) => tell(`gap after ${g.after} before ${g.before}`));
     c.on('error', (e) => tell(`error ${e instanceof Error ? e.message : String(e)}`));
     c.on('state', (s) => {

@@ -1,0 +1,73 @@
+package router
+
+import (
+	"fmt"
+
+	"github.com/posthouse-im/posthouse/address"
+)
+
+// Signal is a word of the moment: somebody is typing, is here, has gone. It is
+// told to who is connected now and kept nowhere, may be dropped by anybody on
+// the way, and has no place in a box.
+type Signal struct {
+	Door   Door   // by which it came
+	From   string // the sender's bare address
+	Device string // and device
+	To     string // the recipient's bare address; Signal fills it in
+	Kind   string // "composing", "paused", "online", …; see docs/link.md
+	Body   []byte
+}
+
+// Hearer is a Client that takes signals.
+type Hearer interface {
+	// Signal tells the device of s.To. It must not block, may be called from
+	// any goroutine, and reports whether s was not dropped. S is shared by
+	// all who hear it and must not be changed.
+	Signal(device string, s *Signal) bool
+}
+
+// Signal tells s to the live sessions of the user named by to, or to the one
+// device that it names, but never to the one that s comes from. It returns
+// how many took it; none is no error.
+func (r *Router) Signal(to string, s *Signal) (told int, err error) {
+	a, err := address.Parse(to, r.domain)
+	if err != nil {
+		return 0, err
+	}
+	if a.Domain != r.domain {
+		return 0, fmt.Errorf("%w: %s", ErrRemote, a.Domain)
+	}
+	s.To = a.Bare()
+	if a.User == "" || !r.accounts.Exists(s.To) {
+		return 0, fmt.Errorf("%w: %s", ErrNoRecipient, s.To)
+	}
+	r.signals[s.Door].Add(1)
+	var space [8]hearer
+	for _, h := range r.hearers(space[:0], s, a.Device) {
+		if h.Signal(h.device, s) {
+			told++
+		}
+	}
+	return told, nil
+}
+
+type hearer struct {
+	Hearer
+	device string
+}
+
+// hearers appends those who are to be told s.
+func (r *Router) hearers(buf []hearer, s *Signal, device string) []hearer {
+	sh := r.shard(s.To)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for o := sh.live[s.To]; o != nil; o = o.peer {
+		if device != "" && device != o.who.Device || o.who.Device == s.Device && s.To == s.From {
+			continue
+		}
+		if h, ok := o.client.(Hearer); ok {
+			buf = append(buf, hearer{h, o.who.Device})
+		}
+	}
+	return buf
+}

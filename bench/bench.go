@@ -30,7 +30,7 @@ import (
 
 // Options says what to measure. A zero field means its default.
 type Options struct {
-	// Target is host:port.
+	// Target is host:port, or ws://host:port/path for what runs over WebSocket.
 	Target string
 	// Scenario is pairs, fan, rate, idle or queue. Default pairs.
 	Scenario string

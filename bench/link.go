@@ -5,13 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
-// Link is Posthouse's long connection over plain TCP. A message is durable
+// Link is Posthouse's long connection over plain TCP, or over WebSocket where
+// the target is a ws:// URL. A message is durable
 // before it counts: into the receiver's box and into the sender's.
 type Link struct{}
 
@@ -43,8 +43,7 @@ const maxFrame = 1 << 20
 
 // Dial says hello and waits for the welcome.
 func (l Link) Dial(ctx context.Context, o *Options, s Seat) (Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", o.Target)
+	nc, err := dial(ctx, o.Target, "", s.Role)
 	if err != nil {
 		return nil, err
 	}

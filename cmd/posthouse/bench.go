@@ -12,12 +12,14 @@ import (
 // benchCmd loads any server and says what it did.
 type benchCmd struct {
 	MQTT benchMQTT `cmd:"" help:"Load an MQTT server: this one or any other."`
-	Link benchLink `cmd:"" help:"Load a Posthouse server over link."`
+	Link benchLink `cmd:"" help:"Load a Posthouse server over link, on TCP or on WebSocket."`
+
+	Centrifuge benchCentrifuge `cmd:"" help:"Load a Centrifugo server, or its library, over WebSocket."`
 }
 
 // benchFlags are those of bench.Options.
 type benchFlags struct {
-	Target      string        `required:"" placeholder:"HOST:PORT" help:"The server."`
+	Target      string        `required:"" placeholder:"HOST:PORT" help:"The server; ws://HOST:PORT/PATH where the protocol runs over WebSocket."`
 	Scenario    string        `default:"pairs" enum:"pairs,fan,rate,idle,queue" help:"pairs: senders, each to a receiver of its own. fan: one sender to many. rate: pairs at a fixed rate, for the delay. idle: connections that say nothing, for the memory. queue: to receivers that are away. One of ${enum}."`
 	N           int           `short:"n" help:"How many messages are to arrive in all; 0 is as many as fit into --time."`
 	Time        time.Duration `default:"5s" help:"How long to run when -n is 0."`
@@ -40,6 +42,8 @@ type benchMQTT struct {
 
 type benchLink struct{ benchFlags }
 
+type benchCentrifuge struct{ benchFlags }
+
 // Run measures once.
 func (c *benchMQTT) Run(ctx context.Context, p *program) error {
 	o := c.options()
@@ -50,6 +54,11 @@ func (c *benchMQTT) Run(ctx context.Context, p *program) error {
 // Run measures once.
 func (c *benchLink) Run(ctx context.Context, p *program) error {
 	return runBench(ctx, p, bench.Link{}, c.options())
+}
+
+// Run measures once.
+func (c *benchCentrifuge) Run(ctx context.Context, p *program) error {
+	return runBench(ctx, p, bench.Centrifuge{}, c.options())
 }
 
 func (f *benchFlags) options() bench.Options {

@@ -216,7 +216,6 @@ func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
 		return err
 	}
 	tune(tc, g.o)
-	tc.Close()
 	c := &Conn{framed: true, x: &extra{ws: new(wsock)}}
 	if sa, err := unix.Getpeername(fd); err == nil {
 		c.source, c.port = fromSockaddr(sa)

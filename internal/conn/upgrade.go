@@ -3,6 +3,7 @@ package conn
 import (
 	"context"
 	"crypto/sha1"
+	"crypto/tls"
 	"encoding/base64"
 	"net"
 	"net/http"
@@ -83,12 +84,30 @@ func (g *group) upgrade(w http.ResponseWriter, r *http.Request) {
 	nc.SetDeadline(time.Time{})
 	rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	up := &upgraded{reply: accept101(r.Header.Get("Sec-WebSocket-Key"), proto), rest: slices.Clone(rest)}
-	if tc, ok := nc.(*net.TCPConn); ok {
+	if tc := tcpConn(nc); tc != nil {
 		if ls := g.e.looped(); ls != nil && ls.adopt(tc, g, up) == nil {
+			nc.Close() // the loop has a descriptor of its own
 			return
 		}
 	}
 	go g.serve(nc, up) // ends with the connection; Engine.Close waits for it
+}
+
+// tcpConn is the socket of nc, if nothing but wrappers that pass all bytes on
+// is around it: those have a method NetConn. So has TLS, which changes them.
+func tcpConn(nc net.Conn) *net.TCPConn {
+	for {
+		switch c := nc.(type) {
+		case *net.TCPConn:
+			return c
+		case *tls.Conn:
+			return nil
+		case interface{ NetConn() net.Conn }:
+			nc = c.NetConn()
+		default:
+			return nil
+		}
+	}
 }
 
 // open reports whether a connection would be admitted now.

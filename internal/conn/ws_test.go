@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -302,4 +303,21 @@ func unframed(in []byte, step int, text bool) (payload, wire []byte, why error) 
 		wire = bytes.Clone(c.x.wire.bytes())
 	}
 	return payload, wire, c.x.why
+}
+
+// wrapped is a connection as a listener with limits hands it out.
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+// A WebSocket moves to a loop though its listener has wrapped the socket, but
+// not out from under TLS.
+func TestWebSocketUnwraps(t *testing.T) {
+	tc := new(net.TCPConn)
+	if tcpConn(wrapped{wrapped{tc}}) != tc {
+		t.Error("the socket was not found")
+	}
+	if tcpConn(wrapped{tls.Client(tc, &tls.Config{})}) != nil {
+		t.Error("the socket was taken out of TLS")
+	}
 }

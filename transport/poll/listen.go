@@ -60,6 +60,10 @@ type limitedConn struct {
 	free func()
 }
 
+// NetConn is what was accepted. Who takes the connection over from HTTP may
+// move it elsewhere, and then closes this one.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *limitedConn) Close() error {
 	c.free()
 	return c.Conn.Close()

@@ -70,15 +70,35 @@ func (d *doors) serve(name string) (router.Door, func(context.Context, net.Liste
 func (d *doors) listen(l config.Listen) (listeners, error) {
 	var ls listeners
 	for _, a := range l.All() {
-		ln, err := net.Listen("tcp", a.Addr)
+		l, err := d.open(a)
 		if err != nil {
 			ls.close()
 			return nil, fmt.Errorf("%s: %w", a.Key, err)
 		}
-		door, serve := d.serve(a.Name)
-		ls = append(ls, listener{a, door, ln, serve})
+		ls = append(ls, l)
 	}
 	return ls, nil
+}
+
+func (d *doors) open(a config.Address) (listener, error) {
+	if a.Name == "mqtt-sn" {
+		addr, err := net.ResolveUDPAddr("udp", a.Addr)
+		if err != nil {
+			return listener{}, err
+		}
+		pc, err := net.ListenUDP("udp", addr)
+		if err != nil {
+			return listener{}, err
+		}
+		serve := func(ctx context.Context) error { return d.mqtt.ServeSN(ctx, pc) }
+		return listener{a, router.MQTT, datagrams{pc}, serve}, nil
+	}
+	ln, err := net.Listen("tcp", a.Addr)
+	if err != nil {
+		return listener{}, err
+	}
+	door, serve := d.serve(a.Name)
+	return listener{a, door, ln, func(ctx context.Context) error { return serve(ctx, ln) }}, nil
 }
 
 // mount adds to HTTP what it serves beside the poll door. The WebSockets end
@@ -97,6 +117,14 @@ func (d *doors) mount(streams context.Context, ready func() error, pprof bool, f
 		metrics.Pprof(mux)
 		d.poll.Handle("/debug/pprof/", mux)
 	}
+}
+
+// sensors is the account of the gateway for MQTT-SN.
+func (d *doors) sensors() metrics.Sensors {
+	st := d.mqtt.Stats().SN
+	return metrics.Sensors{Awake: st.Clients - st.Asleep, Asleep: st.Asleep, Events: map[string]uint64{
+		"malformed": st.Malformed, "congested": st.Congested, "repeated": st.Repeated, "lost": st.Lost, "open": st.Open,
+	}}
 }
 
 // sources says where the counters of the doors are.

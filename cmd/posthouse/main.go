@@ -88,6 +88,7 @@ type settings struct {
 	HTTPS    *string  `name:"https" placeholder:"ADDR" help:"${https}"`
 	MQTT     *string  `name:"mqtt" placeholder:"ADDR" help:"${mqtt}"`
 	MQTTS    *string  `name:"mqtts" placeholder:"ADDR" help:"${mqtts}"`
+	MQTTSN   *string  `name:"mqtt-sn" placeholder:"ADDR" help:"${mqtt_sn}"`
 	XMPP     *string  `name:"xmpp" placeholder:"ADDR" help:"${xmpp}"`
 	XMPPS    *string  `name:"xmpps" placeholder:"ADDR" help:"${xmpps}"`
 	XMPPS2S  *string  `name:"xmpp-s2s" placeholder:"ADDR" help:"${xmpp_s2s}"`
@@ -110,7 +111,8 @@ func (s *settings) sources(p *program) (config.Sources, error) {
 	for key, v := range map[string]*string{
 		"data": s.Data, "domain": s.Domain,
 		"listen.http": s.HTTP, "listen.https": s.HTTPS, "listen.mqtt": s.MQTT, "listen.mqtts": s.MQTTS,
-		"listen.xmpp": s.XMPP, "listen.xmpps": s.XMPPS, "listen.xmpp_s2s": s.XMPPS2S,
+		"listen.mqtt_sn": s.MQTTSN,
+		"listen.xmpp":    s.XMPP, "listen.xmpps": s.XMPPS, "listen.xmpp_s2s": s.XMPPS2S,
 		"listen.link": s.Link, "listen.links": s.Links,
 	} {
 		if v != nil {

@@ -120,7 +120,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer stopStreams(nil)
 	defer stopWeb(nil)
 	d.mount(streams, ready, cfg.Pprof, page.Handler(listeners.site(cfg.Domain)), metrics.Handler(metrics.Sources{
-		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Ready: ready,
+		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, Ready: ready,
 	}))
 
 	socket, err := control.Listen(cfg.Data)
@@ -151,7 +151,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 			ctx, wg = web, &webDoors
 		}
 		wg.Go(func() { // ends with ctx
-			if err := l.serve(ctx, l.ln); err != nil {
+			if err := l.serve(ctx); err != nil {
 				failed <- fmt.Errorf("%s: %w", l.Name, err)
 			}
 		})
@@ -188,9 +188,20 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 type listener struct {
 	config.Address
 	door  router.Door
-	ln    net.Listener
-	serve func(context.Context, net.Listener) error
+	ln    opened
+	serve func(context.Context) error // closes ln
 }
+
+// opened is a listener, or a socket for datagrams.
+type opened interface {
+	Addr() net.Addr
+	Close() error
+}
+
+// datagrams is a socket for them.
+type datagrams struct{ *net.UDPConn }
+
+func (d datagrams) Addr() net.Addr { return d.LocalAddr() }
 
 type listeners []listener
 
@@ -225,7 +236,7 @@ func (ls listeners) site(domain string) page.Site {
 func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source) {
 	fmt.Fprintf(out, "Posthouse %s for the users of %s, data in %s\n\n", version(), cfg.Domain, cfg.Data)
 	for _, l := range ls {
-		fmt.Fprintf(out, "  %-6s %-22s %s\n", l.Name, l.ln.Addr(), purposes[l.Name])
+		fmt.Fprintf(out, "  %-7s %-22s %s\n", l.Name, l.ln.Addr(), purposes[l.Name])
 	}
 	fmt.Fprintln(out)
 	if file, made := cert.Made(); made {
@@ -238,12 +249,13 @@ func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source)
 }
 
 var purposes = map[string]string{
-	"http":  "poll, WebSockets at /link /mqtt /xmpp-websocket, /metrics",
-	"https": "the same with TLS",
-	"mqtt":  "MQTT 3.1.1 and 5.0",
-	"mqtts": "MQTT with TLS",
-	"xmpp":  "XMPP with STARTTLS",
-	"xmpps": "XMPP with TLS",
-	"link":  "the long connection of posthouse send and tail",
-	"links": "the same with TLS",
+	"http":    "poll, WebSockets at /link /mqtt /xmpp-websocket, /metrics",
+	"https":   "the same with TLS",
+	"mqtt":    "MQTT 3.1.1 and 5.0",
+	"mqtts":   "MQTT with TLS",
+	"mqtt-sn": "MQTT-SN 1.2 over UDP, for sensors",
+	"xmpp":    "XMPP with STARTTLS",
+	"xmpps":   "XMPP with TLS",
+	"link":    "the long connection of posthouse send and tail",
+	"links":   "the same with TLS",
 }

@@ -23,6 +23,7 @@ func (l Listen) All() []Address {
 	for _, a := range []Address{
 		{"listen.http", "http", l.HTTP}, {"listen.https", "https", l.HTTPS},
 		{"listen.mqtt", "mqtt", l.MQTT}, {"listen.mqtts", "mqtts", l.MQTTS},
+		{"listen.mqtt_sn", "mqtt-sn", l.MQTTSN},
 		{"listen.xmpp", "xmpp", l.XMPP}, {"listen.xmpps", "xmpps", l.XMPPS},
 		{"listen.link", "link", l.Link}, {"listen.links", "links", l.Links},
 	} {

@@ -95,6 +95,9 @@ type Listen struct {
 	MQTT string
 	// MQTTS is MQTT over TLS.
 	MQTTS string
+	// MQTTSN is MQTT-SN over UDP, for sensors. They have no passwords: see
+	// mqtt.sn.accounts. Default: none.
+	MQTTSN string `config:"mqtt_sn"`
 	// XMPP is XMPP with STARTTLS.
 	XMPP string
 	// XMPPS is XMPP with TLS from the first byte.

@@ -32,6 +32,8 @@ type Sources struct {
 	// Networks has how many networks the server knows the heartbeat of, and
 	// the median of those.
 	Networks func() (int, time.Duration)
+	// Sensors has the account of the gateway for MQTT-SN.
+	Sensors func() Sensors
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
@@ -48,6 +50,12 @@ type Door struct {
 	Dropped *uint64
 	// Errors counts what went wrong, by kind.
 	Errors map[string]uint64
+}
+
+// Sensors is the account of the gateway for sensors.
+type Sensors struct {
+	Awake, Asleep int64             // connected now
+	Events        map[string]uint64 // what happened, by kind
 }
 
 // Handler answers at /metrics.
@@ -84,6 +92,9 @@ var (
 	wakeups     = desc("wakeups_total", "Bursts of traffic after a silence: each wakes a radio.", "door")
 	dropped     = desc("ephemeral_dropped_total", "Messages that may be lost, and were, since a receiver was slow.", "door")
 	errs        = desc("errors_total", "What went wrong, by kind.", "door", "kind")
+
+	sensors      = desc("sensors", "Sensors connected by MQTT-SN, by whether they are awake or asleep.", "state")
+	sensorEvents = desc("sensor_events_total", "What happened at the gateway for MQTT-SN, by kind.", "kind")
 
 	accounts = desc("accounts", "Accounts.")
 	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked.", "result")
@@ -151,6 +162,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		for kind, n := range st.Errors {
 			count(errs, n, name, kind)
+		}
+	}
+	if c.s.Sensors != nil {
+		st := c.s.Sensors()
+		gauge(sensors, float64(st.Awake), "awake")
+		gauge(sensors, float64(st.Asleep), "asleep")
+		for kind, n := range st.Events {
+			count(sensorEvents, n, kind)
 		}
 	}
 	if c.s.Auth != nil {

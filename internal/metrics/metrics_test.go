@@ -41,6 +41,7 @@ func all() Sources {
 		}, router.Poll: func() Door { return Door{Connections: 3} }},
 		Auth:     func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
 		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
+		Sensors:  func() Sensors { return Sensors{Awake: 5, Asleep: 6, Events: map[string]uint64{"lost": 7}} },
 		Ready:    func() error { return nil },
 	}
 }
@@ -62,6 +63,8 @@ func TestMetrics(t *testing.T) {
 		`posthouse_errors_total{door="mqtt",kind="protocol"} 6`,
 		`posthouse_wakeups_total{door="mqtt"} 8`,
 		`posthouse_connections{door="poll"} 3`,
+		`posthouse_sensors{state="asleep"} 6`,
+		`posthouse_sensor_events_total{kind="lost"} 7`,
 		`posthouse_accounts 9`,
 		`posthouse_networks 17`,
 		`posthouse_network_interval_seconds 90`,

@@ -37,8 +37,8 @@ type Site struct {
 
 // Door is one address that is open.
 type Door struct {
-	// Name is what the configuration calls it: http, https, mqtt, mqtts, xmpp,
-	// xmpps, link or links.
+	// Name is what the configuration calls it: http, https, mqtt, mqtts, mqtt-sn,
+	// xmpp, xmpps, link or links.
 	Name string
 	// Addr is the address it listens on, host:port.
 	Addr string
@@ -46,14 +46,15 @@ type Door struct {
 
 // purposes says what a door is for.
 var purposes = map[string]string{
-	"http":  "HTTP: send, poll, events, and WebSockets",
-	"https": "HTTP with TLS",
-	"mqtt":  "MQTT 3.1.1 and 5.0",
-	"mqtts": "MQTT with TLS",
-	"xmpp":  "XMPP with STARTTLS",
-	"xmpps": "XMPP with TLS",
-	"link":  "our own long connection",
-	"links": "our own long connection with TLS",
+	"http":    "HTTP: send, poll, events, and WebSockets",
+	"https":   "HTTP with TLS",
+	"mqtt":    "MQTT 3.1.1 and 5.0",
+	"mqtts":   "MQTT with TLS",
+	"mqtt-sn": "MQTT-SN 1.2 over UDP, for sensors",
+	"xmpp":    "XMPP with STARTTLS",
+	"xmpps":   "XMPP with TLS",
+	"link":    "our own long connection",
+	"links":   "our own long connection with TLS",
 }
 
 // view is the page for one reader.

@@ -46,6 +46,11 @@ func (c *client) connect(first byte, body []byte) error {
 	if p.Properties.Has(packet.AuthMethod) {
 		return c.beginAuth(lg)
 	}
+	if v := c.x.vouched; v != nil {
+		lg.who = *v
+		lg.done.Store(true)
+		return c.checked()
+	}
 	if !p.HasUser && !p.HasPassword {
 		lg.done.Store(true) // anonymous; checked says whether that will do
 		if !c.srv.cfg.Anonymous {
@@ -279,6 +284,9 @@ func (srv *Server) clampExpiry(secs uint32) time.Duration {
 //	"If the Server returns a Server Keep Alive on the CONNACK packet, the
 //	Client MUST use this value instead" [MQTT-3.2.2-21]
 func (c *client) keepalive(secs uint16, ps *packet.Properties) {
+	if c.x.vouched != nil {
+		return
+	}
 	k := time.Duration(secs) * time.Second
 	if c.version == packet.V5 {
 		most := c.srv.cfg.MaxKeepalive

@@ -96,6 +96,8 @@ type Config struct {
 	// SysInterval is how often the topics under $SYS/broker are published.
 	// Default 10s.
 	SysInterval time.Duration
+	// SN is the gateway for sensors that speak MQTT-SN.
+	SN SN
 	// Insecure takes passwords on connections that others can read along.
 	// Set by the server.
 	Insecure bool `config:"-"`
@@ -126,6 +128,7 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxRetained, 1_000_000)
 	dur(&c.ConnectTimeout, 10*time.Second)
 	dur(&c.SysInterval, 10*time.Second)
+	c.SN = c.SN.withDefaults()
 	return c
 }
 
@@ -258,11 +261,13 @@ type Stats struct {
 	Dropped       uint64 // messages dropped since a client or its queue was full
 	Refused       uint64 // connections, publishes and subscriptions refused
 	TakenOver     uint64 // connections ended by a newer one of the same client
+	SN            SNStats
 }
 
 type counters struct {
 	clients, sessions, away          atomic.Int64
 	received, sent, dropped, refused atomic.Uint64
+	sn                               snCounters
 }
 
 // Stats returns the counters.
@@ -272,5 +277,6 @@ func (s *Server) Stats() Stats {
 		Subscriptions: s.subs.Len(), Retained: s.retained.Len(),
 		Received: s.count.received.Load(), Sent: s.count.sent.Load(),
 		Dropped: s.count.dropped.Load(), Refused: s.count.refused.Load(), TakenOver: s.sessions.takenOver.Load(),
+		SN: s.count.sn.stats(),
 	}
 }

@@ -27,6 +27,7 @@ import (
 //	mqtt/got/KEY/ID        a QoS 2 identifier received and not released; empty but for the version
 //	mqtt/rel/KEY           version, then the seqs of the queue released beyond the cursor
 //	mqtt/relmail/KEY       the same for the user's mailbox
+//	mqtt/snwill/KEY        version, then the will that a sensor leaves again if it does not say another, as in a session
 //	mqtt/retained/HASH     version, then a message as in a box
 const (
 	sessionPrefix  = "mqtt/session/"
@@ -34,6 +35,7 @@ const (
 	gotPrefix      = "mqtt/got/"
 	relPrefix      = "mqtt/rel/"
 	relMailPrefix  = "mqtt/relmail/"
+	snWillPrefix   = "mqtt/snwill/"
 	retainedPrefix = "mqtt/retained/"
 
 	form = 1
@@ -53,6 +55,7 @@ func sessionKey(key string) string     { return sessionPrefix + key }
 func relKey(key string) string         { return relPrefix + key }
 func relMailKey(key string) string     { return relMailPrefix + key }
 func subKey(key, filter string) string { return subPrefix + key + "/" + hash(filter) }
+func snWillKey(key string) string      { return snWillPrefix + key }
 func retainedKey(name string) string   { return retainedPrefix + hash(name) }
 func gotKey(key string, id uint16) string {
 	return gotPrefix + key + "/" + strconv.Itoa(int(id))

@@ -33,6 +33,7 @@ type house struct {
 	ln    *pipes
 	stop  func()
 	peers map[string]*peer
+	air   *air // where sensors are; nil if there is no gateway
 }
 
 // pipes is a listener whose connections are pipes.
@@ -92,8 +93,18 @@ func (h *house) open(accounts bool) {
 	serving, drain := context.WithCancel(ctx)
 	over := make(chan error, 1)
 	go func() { over <- h.srv.Serve(serving, h.ln) }()
+	var sensors sync.WaitGroup
+	if h.air != nil {
+		h.air = newAir(h.air.lose)
+		sensors.Go(func() {
+			if err := h.srv.ServeSN(serving, h.air); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	h.stop = func() {
 		drain()
+		sensors.Wait()
 		for _, p := range h.peers {
 			p.nc.Close()
 		}
@@ -265,6 +276,9 @@ func (h *house) line(line string) error {
 	}
 	who, what, _ := strings.Cut(line, " ")
 	what = strings.TrimSpace(what)
+	if strings.HasPrefix(what, "N: ") || strings.HasPrefix(what, "G: ") {
+		return h.air.line(who, what)
+	}
 	p := h.peers[who]
 	switch {
 	case what == "--":

@@ -270,7 +270,7 @@ func (srv *Server) unkeep(s *session) {
 	s.kept.Store(nil)
 	srv.setAway(k, false)
 	srv.count.sessions.Add(-1)
-	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}, {Key: relMailKey(s.key)}}
+	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}, {Key: relMailKey(s.key)}, {Key: snWillKey(s.key)}}
 	for i := range s.subs {
 		rs = append(rs, mailbox.Record{Key: subKey(s.key, s.subs[i].filter)})
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
@@ -24,6 +25,23 @@ func (c *client) checkWill(w *packet.Will) error {
 	}
 	if isMail(w.Topic) || !c.srv.mayPublish(c, []byte(w.Topic)) {
 		return &packet.Error{Code: packet.NotAuthorized, Text: "will topic"}
+	}
+	return nil
+}
+
+// setWill changes the will of a client that is connected, or with nil takes it
+// back.
+func (c *client) setWill(p *packet.Will) error {
+	var w *will
+	if p != nil {
+		if err := c.checkWill(p); err != nil {
+			return err
+		}
+		w = newWill(p, c)
+	}
+	c.more().will = w
+	if c.s.kept.Load() != nil {
+		c.srv.write([]mailbox.Record{sessionRecord(c.s, w, time.Time{})})
 	}
 	return nil
 }

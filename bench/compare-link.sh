@@ -43,9 +43,12 @@ serve() { # a fresh server, so that no scenario pays for what another has stored
   wait_for "$link"
   local n; for n in $(seq 0 "${1:-1}"); do "$dir/posthouse" user add "bench$n" --password bench --data "$dir/data" >/dev/null; done
 }
-"$dir/centrifuge" -addr "127.0.0.1:$cf" >"$dir/centrifuge.log" 2>&1 &
-centrifuge=$!; pids+=($!)
-wait_for "$cf"
+centrifuge() { # likewise
+  [ -z "${other:-}" ] || { kill "$other"; wait "$other" 2>/dev/null || true; }
+  "$dir/centrifuge" -addr "127.0.0.1:$cf" >"$dir/centrifuge.log" 2>&1 &
+  other=$!; pids+=($!)
+  wait_for "$cf"
+}
 
 header=1
 row() { # name, flags…
@@ -64,10 +67,11 @@ run() { # accounts, scenario flags…
     me="link"; [ "${at#ws}" = "$at" ] || me="link ws"
     row "$me" link --target "$at" --pid "$posthouse" --user bench%d --password bench --accounts "$accounts" "$@"
   done
-  row centrifuge centrifuge --target "ws://127.0.0.1:$cf/connection/websocket" --pid "$centrifuge" "$@"
+  centrifuge
+  row centrifuge centrifuge --target "ws://127.0.0.1:$cf/connection/websocket" --pid "$other" "$@"
 }
 run 100 --scenario pairs
-run 2 --scenario fan
-run 2 --scenario fan --subscribers 15000
+run 2 --scenario fan --window 1000
+run 2 --scenario fan --window 1000 --subscribers 15000
 run 100 --scenario rate --rate 5000
 run 2 --scenario idle --connections 15000

@@ -12,63 +12,25 @@
 # are both on WebSocket; "link" is on plain TCP.
 set -euo pipefail
 seconds=${1:-5}
-root=$(cd "$(dirname "$0")/.." && pwd)
-dir=$(mktemp -d)
-pids=()
-finish() {
-  for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap finish EXIT
-
-ulimit -n "$(ulimit -Hn)"
-(cd "$root" && go build -o "$dir/posthouse" ./cmd/posthouse)
+. "$(dirname "$0")/lib.sh"
 (cd "$root/bench/centrifuge" && go build -o "$dir/centrifuge" .)
 
-port() { # a free one
-  python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'
-}
-wait_for() {
-  for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done
-  echo "nothing listens on port $1" >&2; exit 1
-}
-
-http=$(port) link=$(port) cf=$(port)
-serve() { # a fresh server, so that no scenario pays for what another has stored
-  [ -z "${posthouse:-}" ] || { kill "$posthouse"; wait "$posthouse" 2>/dev/null || true; }
+http=$(port) link=$(port) other=$(port)
+servers() { # accounts: fresh ones, so that no scenario pays for another's
   rm -rf "$dir/data"
-  "$dir/posthouse" serve --data "$dir/data" --http "127.0.0.1:$http" --link "127.0.0.1:$link" --mqtt "" --xmpp "" >"$dir/posthouse.log" 2>&1 &
-  posthouse=$!; pids+=($!)
-  wait_for "$link"
-  local n; for n in $(seq 0 "${1:-1}"); do "$dir/posthouse" user add "bench$n" --password bench --data "$dir/data" >/dev/null; done
-}
-centrifuge() { # likewise
-  [ -z "${other:-}" ] || { kill "$other"; wait "$other" 2>/dev/null || true; }
-  "$dir/centrifuge" -addr "127.0.0.1:$cf" >"$dir/centrifuge.log" 2>&1 &
-  other=$!; pids+=($!)
-  wait_for "$cf"
-}
-
-header=1
-row() { # name, flags…
-  local name=$1 out; shift
-  if ! out=$("$dir/posthouse" bench "$@" --time "${seconds}s" 2>&1); then
-    echo "  $name: $out" | head -1
-    return
-  fi
-  if [ -n "$header" ]; then echo "$out" | sed -n 1p | sed 's/^/             /'; header=; fi
-  printf '%-13s%s\n' "$name" "$(echo "$out" | sed -n 2p)"
+  start posthouse "$link" "$dir/posthouse" serve --data "$dir/data" --http "127.0.0.1:$http" --link "127.0.0.1:$link" --mqtt "" --xmpp ""
+  local n
+  for n in $(seq 0 $(($1 - 1))); do "$dir/posthouse" user add "bench$n" --password bench --data "$dir/data" >/dev/null; done
+  start centrifuge "$other" "$dir/centrifuge" -addr "127.0.0.1:$other"
 }
 run() { # accounts, scenario flags…
-  local accounts=$1 me; shift
-  for at in "127.0.0.1:$link" "ws://127.0.0.1:$http/link"; do
-    serve $((accounts - 1))
-    me="link"; [ "${at#ws}" = "$at" ] || me="link ws"
-    row "$me" link --target "$at" --pid "$posthouse" --user bench%d --password bench --accounts "$accounts" "$@"
-  done
-  centrifuge
-  row centrifuge centrifuge --target "ws://127.0.0.1:$cf/connection/websocket" --pid "$other" "$@"
+  local accounts=$1; shift
+  local login=(--user bench%d --password bench --accounts "$accounts")
+  servers "$accounts"
+  row "link" link --target "127.0.0.1:$link" --pid "${pid[posthouse]}" "${login[@]}" "$@"
+  servers "$accounts"
+  row "link ws" link --target "ws://127.0.0.1:$http/link" --pid "${pid[posthouse]}" "${login[@]}" "$@"
+  row "centrifuge" centrifuge --target "ws://127.0.0.1:$other/connection/websocket" --pid "${pid[centrifuge]}" "$@"
 }
 run 100 --scenario pairs
 run 2 --scenario fan --window 1000

@@ -12,43 +12,19 @@
 # every message on disk before it acknowledges it; the others have not.
 set -euo pipefail
 seconds=${1:-5}
-root=$(cd "$(dirname "$0")/.." && pwd)
-dir=$(mktemp -d)
-pids=()
-finish() {
-  for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap finish EXIT
-
-ulimit -n "$(ulimit -Hn)"
-(cd "$root" && go build -o "$dir/posthouse" ./cmd/posthouse)
+. "$(dirname "$0")/lib.sh"
 GOBIN=$dir GOFLAGS= go install github.com/nats-io/nats-server/v2@v2.15.2
-
-port() { # a free one
-  python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'
-}
-wait_for() {
-  for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done
-  echo "nothing listens on port $1" >&2; exit 1
-}
-declare -A at pid login
-start() { # name, command…: its MQTT port is in $p
-  local name=$1; shift
-  "$@" >"$dir/$name.log" 2>&1 &
-  pid[$name]=$!; pids+=($!); at[$name]=127.0.0.1:$p
-  wait_for "$p"
-}
+declare -A at login
 
 p=$(port)
-start posthouse "$dir/posthouse" serve --data "$dir/data" --http "127.0.0.1:$(port)" --mqtt "127.0.0.1:$p" --xmpp "" --link ""
+start posthouse "$p" "$dir/posthouse" serve --data "$dir/data" --http "127.0.0.1:$(port)" --mqtt "127.0.0.1:$p" --xmpp "" --link ""
 "$dir/posthouse" user add bench --password bench --data "$dir/data" >/dev/null
-login[posthouse]="--user bench --password bench"
+at[posthouse]=127.0.0.1:$p login[posthouse]="--user bench --password bench"
 
 p=$(port)
 printf 'listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n' "$p" >"$dir/mosquitto.conf"
-start mosquitto "$(command -v mosquitto || echo /usr/sbin/mosquitto)" -c "$dir/mosquitto.conf"
+start mosquitto "$p" "$(command -v mosquitto || echo /usr/sbin/mosquitto)" -c "$dir/mosquitto.conf"
+at[mosquitto]=127.0.0.1:$p
 
 p=$(port)
 cat >"$dir/nats.conf" <<E2
@@ -58,18 +34,14 @@ port: $(port)
 jetstream { store_dir: "$dir/nats" }
 mqtt { host: 127.0.0.1, port: $p }
 E2
-start nats "$dir/nats-server" -c "$dir/nats.conf"
+start nats "$p" "$dir/nats-server" -c "$dir/nats.conf"
+at[nats]=127.0.0.1:$p
 
-header=1
 run() { # scenario flags…
+  local name
   for name in posthouse mosquitto nats; do
-    local out
-    if ! out=$("$dir/posthouse" bench mqtt --target "${at[$name]}" --pid "${pid[$name]}" --time "${seconds}s" ${login[$name]:-} "$@" 2>&1); then
-      echo "  $name: $out" | head -1
-      continue
-    fi
-    if [ -n "$header" ]; then echo "$out" | sed -n 1p | sed 's/^/                /'; header=; fi
-    printf '%-16s%s\n' "$name" "$(echo "$out" | sed -n 2p)"
+    # shellcheck disable=SC2086
+    row "$name" mqtt --target "${at[$name]}" --pid "${pid[$name]}" ${login[$name]:-} "$@"
   done
 }
 run --scenario pairs

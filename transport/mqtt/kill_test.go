@@ -382,3 +382,114 @@ func TestKillKeepsTheWill(t *testing.T) {
 		}
 	}
 }
+
+// QoS 2 is broken by kill -9 after each of its four packets, in both
+// directions: the message arrives once, and the identifier is free afterwards.
+func TestKillQoS2AtEachStep(t *testing.T) {
+	steps := []packet.Type{packet.PUBLISH, packet.PUBREC, packet.PUBREL, packet.PUBCOMP}
+	for run := range min(runs(t, 1), 5) {
+		for at, step := range steps {
+			for _, inward := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%d %v inward=%v", run, step, inward), func(t *testing.T) {
+					t.Parallel()
+					killAt(t, at, inward)
+				})
+			}
+		}
+	}
+}
+
+// killAt kills the server when the packet of QoS 2 that at counts has been
+// sent: by the publisher's side of the exchange if inward, or on the way to the
+// subscriber. What the server sends has then arrived; what it was sent may have.
+func killAt(t *testing.T, at int, inward bool) {
+	dir := t.TempDir()
+	v := start(t, dir)
+	sub := &careful{user: "alice", id: "sub"}
+	pub := &careful{user: "bob", id: "pub"}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(sub.connect(v.addr))
+	must(sub.subscribe("q/x", 2))
+	must(pub.connect(v.addr))
+
+	// Of the exchange that is broken, what is received is handled by hand up to
+	// the step, and the server is killed before anything more is said.
+	expect := func(c *careful, want packet.Type) {
+		t.Helper()
+		got, _, err := c.packet(10 * time.Second)
+		if err != nil || packet.Type(got>>4) != want {
+			t.Fatalf("got %v, want %v: %v", packet.Type(got>>4), want, err)
+		}
+	}
+	got := 0
+	step := func(c *careful) {
+		t.Helper()
+		body, fresh, err := c.step(10 * time.Second)
+		must(err)
+		if fresh {
+			if want := strconv.Itoa(got); body != want {
+				t.Fatalf("got %q, want %q", body, want)
+			}
+			got++
+		}
+	}
+	if inward {
+		pub.publish("q/x", "0", 2) // PUBLISH
+		if at == 1 {
+			expect(pub, packet.PUBREC) // has come and is forgotten
+		}
+		if at >= 2 {
+			step(pub) // PUBREC, PUBREL
+		}
+		if at == 3 {
+			expect(pub, packet.PUBCOMP)
+		}
+	} else {
+		pub.publish("q/x", "0", 2)
+		for len(pub.out) > 0 {
+			step(pub)
+		}
+		switch {
+		case at == 0:
+			expect(sub, packet.PUBLISH)
+		case at == 1:
+			step(sub) // PUBLISH, PUBREC
+		case at == 2:
+			step(sub)
+			expect(sub, packet.PUBREL)
+		case at == 3:
+			step(sub)
+			step(sub) // PUBREL, PUBCOMP
+		}
+	}
+	v.kill()
+	pub.nc.Close()
+	sub.nc.Close()
+	v = start(t, dir)
+	must(pub.connect(v.addr))
+	must(sub.connect(v.addr))
+	for len(pub.out) > 0 {
+		step(pub)
+	}
+	// The same identifier again is another message.
+	pub.next = 0
+	pub.publish("q/x", "1", 2)
+	for len(pub.out) > 0 {
+		step(pub)
+	}
+	for got < 2 || len(sub.mine) > 0 {
+		step(sub)
+	}
+	sub.nc.Write([]byte{0xc0, 0})
+	expect(sub, packet.PINGRESP)
+	sub.nc.Close()
+	must(sub.connect(v.addr))
+	sub.nc.Write([]byte{0xc0, 0})
+	expect(sub, packet.PINGRESP) // and nothing else is left
+	v.kill()
+}

@@ -140,6 +140,8 @@ type Server struct {
 
 	subs     topic.Tree[*session]
 	retained topic.Names[*message]
+	// sysTopics is how many of retained are our own, which no limit counts.
+	sysTopics atomic.Int32
 	// retaining is held from a change of retained to the post of its record.
 	retaining sync.Mutex
 	sessions  sessions

@@ -23,7 +23,7 @@ func (srv *Server) retain(f *fanout) (rs []mailbox.Record, ok bool) {
 		}
 		return []mailbox.Record{{Key: retainedKey(name)}}, true
 	}
-	if srv.retained.Len() >= srv.cfg.MaxRetained {
+	if srv.retained.Len()-int(srv.sysTopics.Load()) >= srv.cfg.MaxRetained {
 		if _, had := srv.retained.Get(name); !had {
 			return nil, false
 		}

@@ -34,7 +34,9 @@ func (srv *Server) publishSysTopic(name, value string, now time.Time) {
 	f := srv.borrow(now)
 	defer srv.giveBack(f)
 	f.m = message{topic: []byte(name), payload: []byte(value), retain: true}
-	srv.retained.Set(name, f.own())
+	if _, had := srv.retained.Set(name, f.own()); !had {
+		srv.sysTopics.Add(1)
+	}
 	srv.deliver(f)
 }
 

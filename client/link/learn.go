@@ -70,16 +70,41 @@ func (mb *Mailbox) NetworkChanged(name string) {
 
 // SetBackground says whether the device sleeps. Then nothing is probed, and a
 // heartbeat that will soon be due goes along with other traffic, which has
-// woken the radio already.
+// woken the radio already; messages that can wait do (Config.Hold), and no
+// signals come.
 func (mb *Mailbox) SetBackground(on bool) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	if on == mb.background {
+		return
+	}
 	if mb.background = on; on && mb.stopProbe != nil {
 		mb.stopProbe()
+	}
+	if mb.live != nil && mb.cfg.Hold >= 0 {
+		mb.holdLocked()
 	}
 	ring(mb.nudge)
 	ring(mb.work)
 }
+
+// holdLocked tells the server whether it may hold messages.
+func (mb *Mailbox) holdLocked() {
+	f := &frame.Set{Hold: new(uint64)}
+	if mb.background {
+		*f.Hold = uint64(longestHold.Milliseconds())
+		if mb.cfg.Hold > 0 {
+			*f.Hold = uint64(max(mb.cfg.Hold.Milliseconds(), 1))
+		}
+		if mb.cfg.HoldNormal {
+			f.Normal = 1
+		}
+	}
+	mb.sets = append(mb.sets, f)
+}
+
+// longestHold is more than a server allows.
+const longestHold = 24 * time.Hour
 
 // awake is how long a radio stays awake after a packet, at least.
 const awake = 2 * time.Second
@@ -107,6 +132,9 @@ func (mb *Mailbox) introduceLocked(h *frame.Hello) {
 // startLocked begins to learn on a session that was welcomed.
 func (mb *Mailbox) startLocked(s *session) {
 	mb.live = s
+	if mb.background && mb.cfg.Hold >= 0 {
+		mb.holdLocked()
+	}
 	delete(mb.reports, s.network) // Hello told it
 	if mb.cfg.Heartbeat != 0 || s.welcome.Caps&frame.CapProbe == 0 {
 		return

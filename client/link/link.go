@@ -73,6 +73,13 @@ type Config struct {
 	// server no longer had them: those behind after and before before. It
 	// must not block.
 	OnGap func(after, before uint64)
+	// Hold is how long, in the background, the server may hold messages of the
+	// urgencies very-low and low, for the next heartbeat or whatever else wakes
+	// the device; places stay in order. Default and at most as the server
+	// allows, which is 10 min if nobody changed it; negative is not at all.
+	Hold time.Duration
+	// HoldNormal lets it hold messages of normal urgency, too.
+	HoldNormal bool
 	// OnSignal, if not nil, is told what others say of the moment: see Signal.
 	// It must not block. Without it the mailbox neither hears nor says such
 	// words.

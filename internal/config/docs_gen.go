@@ -94,6 +94,7 @@ var docs = map[string]string{
 	"link.max_probes_in_all":   "max_probes_in_all bounds them for all accounts. Default 10,000.",
 	"link.signal_rate":         "signal_rate is how many words of the moment (typing, presence) a session\nmay say in a second, four times as many at once; more are dropped.\nDefault 5.",
 	"link.max_shown":           "max_shown is to how many others a session may say that it is online, and\nhave it said that it is gone. Default 256.",
+	"link.max_hold":            "max_hold is how long messages that can wait may be held for a client in\nthe background, so that they go along with its next heartbeat. Default\n10 min.",
 	"link.spread":              "spread is over how long the clients' return is spread when the server\nrestarts. Default 30 s.",
 	"link.max_unsent":          "max_unsent is how many bytes may wait for a client that does not read.\nDefault 4 MiB, and never less than four messages.",
 	"link.max_conns":           "max_conns and max_per_addr bound connections in all and from one address.\nDefault unlimited and 20,000.",

@@ -52,6 +52,7 @@ type link struct {
 	expires int64 // Unix milliseconds, when the token ends; zero is never
 
 	held []mailbox.Entry // handed out by the session and not sent yet
+	hold *hold           // nil if the client never was in the background
 
 	login atomic.Pointer[login] // from the goroutine that verifies
 	end   atomic.Uint32         // a frame.CloseCode, from the router
@@ -116,7 +117,7 @@ func (l *link) Data(p []byte) (n int, err error) {
 	if l.state == closed {
 		return len(p), nil
 	}
-	if l.state == welcomed && l.stalled {
+	if l.state == welcomed && (l.stalled || l.hold != nil && len(l.held) > 0) {
 		l.deliver()
 	}
 	return n, nil
@@ -234,6 +235,9 @@ func (l *link) Alarm() error {
 		case now >= l.heard+l.patience():
 			l.close(frame.CloseIdle, "")
 		default:
+			if l.hold != nil && l.hold.until != 0 {
+				l.deliver()
+			}
 			l.arm()
 		}
 	}
@@ -255,6 +259,9 @@ func (l *link) arm() {
 	at := l.heard + l.patience()
 	if l.expires != 0 {
 		at = min(at, l.expires)
+	}
+	if l.hold != nil && l.hold.until != 0 {
+		at = min(at, l.hold.until)
 	}
 	l.c.SetAlarm(time.UnixMilli(at))
 }

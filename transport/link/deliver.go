@@ -23,6 +23,9 @@ func (l *link) deliver() {
 		scratch.Put(space)
 	}()
 	l.stalled = false
+	if l.hold != nil && !l.gather() {
+		return
+	}
 	for l.state == welcomed {
 		es := l.held
 		if len(es) == 0 {
@@ -30,7 +33,7 @@ func (l *link) deliver() {
 				return
 			}
 			var err error
-			es, err = l.s.Next(space[:0], batch)
+			es, err = l.next(space[:0])
 			if err != nil && !l.trimmed(err) {
 				return
 			}

@@ -60,7 +60,7 @@
 //	         14 probe  15 good  16 bad
 //	WELCOME  1 address  2 device  3 cursor  4 time  5 interval  6 maxframe
 //	         7 window  8 inflight  9 peers  10 caps  11 expires  12 good  13 bad
-//	SET      1 token  2 interval  3 window  4 expires  5 good  6 bad
+//	SET      1 token  2 interval  3 window  4 expires  5 good  6 bad  7 hold  8 normal
 //	CLOSE    1 code  2 text  3 back
 //
 // A client begins with HELLO, within 10 s and 16 KiB. It may go on sending
@@ -86,7 +86,7 @@
 //
 // A client may send SET to bring a fresh token, or to change its interval or
 // window; the server answers with SET. A token for another user or device ends
-// the connection.
+// the connection. Hold and normal are for the background, see Silence.
 //
 // CLOSE is the last frame of either side. With back the client may come back,
 // no sooner than that; without it, it should not.
@@ -101,6 +101,15 @@
 // The server answers PING with PONG and the same payload, of at most 32 bytes.
 // It closes with idle one and a half intervals and 5 s after the last byte.
 // Either side may ping.
+//
+// A client that goes to the background says so by SET with hold, and for how
+// many milliseconds messages may be held; coming back it says hold 0, which is
+// there although it is zero. The server answers with what it agrees to. Then
+// MSGs of the urgencies very-low and low, with normal 1 of normal urgency too,
+// wait: until the client says anything, until one comes that cannot wait,
+// until one has waited for so long or would expire, or until there are 64.
+// Then all of them go, in their order; for 2 s after the client's last byte
+// nothing waits, since its radio is awake. In the background no signals come.
 //
 // # Probes
 //

@@ -102,7 +102,8 @@ func decode(p []byte) (string, int, error) {
 //
 //	! drain                        the server stops
 //	! token NAME user device 1m    $NAME is a token for so long; - is no device
-//	! post from to id text         a message from another door
+//	! post from to id text         a message from another door; its urgency and
+//	                               expiry may follow a single word
 //	! fill to 300                  so many messages from another door
 //	! hold, ! release              the disk is slow
 //	! full, ! space                the disk is full
@@ -121,11 +122,23 @@ func (h *house) do(words []string) error {
 		h.vars[words[1]] = token
 		return err
 	case "post":
-		return h.post(words[1], words[2], words[3], strings.Join(words[4:], " "))
+		var m mailbox.Message
+		if len(words) > 6 {
+			if d, err := time.ParseDuration(words[6]); err == nil {
+				m.Expires, words = time.Now().Add(d), words[:6]
+			}
+		}
+		if len(words) == 6 {
+			if u, ok := mailbox.ParseUrgency(words[5]); ok {
+				m.Urgency, words = u, words[:5]
+			}
+		}
+		m.ID, m.Body = words[3], []byte(strings.Join(words[4:], " "))
+		return h.post(words[1], words[2], m)
 	case "fill":
 		n, err := strconv.Atoi(words[2])
 		for i := range n {
-			err = errors.Join(err, h.post("carol", words[1], fmt.Sprint("f.", i+1), fmt.Sprint("message ", i+1)))
+			err = errors.Join(err, h.post("carol", words[1], mailbox.Message{ID: fmt.Sprint("f.", i+1), Body: fmt.Append(nil, "message ", i+1)}))
 		}
 		return err
 	case "hold":
@@ -147,9 +160,9 @@ func (h *house) do(words []string) error {
 	return fmt.Errorf("cannot do %q", words)
 }
 
-func (h *house) post(from, to, id, body string) error {
+func (h *house) post(from, to string, m mailbox.Message) error {
 	bell := make(chan struct{}, 1)
-	p := &mailbox.Post{Message: mailbox.Message{ID: id, Body: []byte(body)}, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
+	p := &mailbox.Post{Message: m, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
 	if err := h.core.Router.Submit(router.Poll, auth.Who{User: from + "@localhost", Device: "curl"}, to, p); err != nil {
 		return err
 	}
@@ -205,10 +218,10 @@ func FuzzSession(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	hello := frame.Append(nil, &frame.Hello{Major: 1, Token: token, Prefix: "k"})
+	hello := frame.Append(nil, &frame.Hello{Major: 1, Token: token, Prefix: "k", Caps: 1<<6 - 1})
 	for _, text := range []string{
 		"SEND 0=bob :hello", "SEND 0=alice id=m1 type=text/html urgency=low expires=1s attr=a,b :x", "ACK +1", "PING ack+1", "PING #00",
-		"SET interval=1s window=1", "SET token=x", "CLOSE code=done", "HELLO 1.0", "0x10 ack+9 :typing", "STORED 1+1",
+		"SET interval=1s window=1", "SET hold=1s normal=1", "SIGNAL 0=bob composing", "SIGNAL 0=alice online", "SET token=x", "CLOSE code=done", "HELLO 1.0", "0x10 ack+9 :typing", "STORED 1+1",
 	} {
 		fr, ack, err := frame.Parse(text)
 		if err != nil {

@@ -270,7 +270,8 @@ func (l *link) set(raw frame.Raw) error {
 		l.stalled = true // perhaps no more
 	}
 	l.learn(f.Good, f.Bad)
-	if f.Interval != 0 || f.Window != 0 {
+	l.setHold(&f, &answer)
+	if f.Interval != 0 || f.Window != 0 || f.Hold != nil {
 		l.write(&answer)
 	}
 	if f.Token == "" {

@@ -46,6 +46,10 @@ type Config struct {
 	// MaxShown is to how many others a session may say that it is online, and
 	// have it said that it is gone. Default 256.
 	MaxShown int
+	// MaxHold is how long messages that can wait may be held for a client in
+	// the background, so that they go along with its next heartbeat. Default
+	// 10 min.
+	MaxHold time.Duration
 	// Spread is over how long the clients' return is spread when the server
 	// restarts. Default 30 s.
 	Spread time.Duration
@@ -73,6 +77,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxProbesInAll, 10_000)
 	set(&c.SignalRate, 5)
 	set(&c.MaxShown, 256)
+	set(&c.MaxHold, 10*time.Minute)
 	set(&c.Spread, 30*time.Second)
 	set(&c.MaxUnsent, 4<<20)
 	return c

@@ -19,6 +19,10 @@ export interface ClientOptions {
   store: Store;
   /** Whether a user who asks may know that this device is online. */
   showTo?: (address: string) => boolean;
+  /** In the background, for how many milliseconds the server may hold messages that can wait; not at all if zero. */
+  hold?: number;
+  /** Whether those of normal urgency can wait, too. */
+  holdNormal?: boolean;
   trace: ((line: string) => void) | undefined;
 }
 
@@ -32,6 +36,7 @@ export interface World {
   prefix: string;
 }
 
+const longestHold = 86_400_000; // more than a server allows
 const longestWait = 20_000; // between attempts
 const longestWaitBackground = 120_000;
 const shortLife = 10_000; // of a connection that something on the way has cut
@@ -228,14 +233,15 @@ export class Client {
   }
 
   /**
-   * In the background the client tries out nothing and comes back more slowly;
-   * when it leaves the background it looks at once whether it is still
+   * In the background the client tries out nothing and comes back more slowly,
+   * messages that can wait do (Options.hold), and no signals come; when it leaves the background it looks at once whether it is still
    * connected.
    */
   setBackground(b: boolean): void {
     if (this.#closed || b === this.#background) return;
     this.#background = b;
     this.#beats.background(b);
+    if (this.#online) this.#hold();
     if (b) {
       this.#knock.stop();
       this.#prober.stop();
@@ -246,6 +252,13 @@ export class Client {
     else this.#connection?.check(quickAnswer);
     this.#knockLater();
     this.#speak();
+  }
+
+  /** Tells the server whether it may hold messages. */
+  #hold(): void {
+    const hold = this.#o.hold ?? longestHold;
+    if (hold <= 0) return;
+    this.#connection?.set(this.#background ? { hold, ...(this.#o.holdNormal ? { normal: 1 } : {}) } : { hold: 0 });
   }
 
   /**
@@ -433,6 +446,7 @@ export class Client {
     this.#become({ state: 'online', way: name });
     queueMicrotask(() => this.#speak());
     queueMicrotask(() => this.#presence.begin());
+    if (this.#background) queueMicrotask(() => this.#hold());
     if (place !== undefined) queueMicrotask(() => this.#connection?.handled(this.#inbox.place ?? 0, false));
     return place;
   }

@@ -25,6 +25,15 @@ export interface Options {
   store?: Store;
   /** Names the network that the device is on, in any words that tell it from others. */
   network?: string;
+  /**
+   * In the background, for how many milliseconds the server may hold messages
+   * of the urgencies very-low and low, until a heartbeat or something else
+   * wakes the device. As long as the server allows by default (10 minutes);
+   * 0 is not at all.
+   */
+  hold?: number;
+  /** Whether it may hold those of normal urgency, too. */
+  holdNormal?: boolean;
   /** Is asked whether a user who wants to know may know that this device is online. Nobody by default. */
   showTo?: (address: string) => boolean;
   /** The longest message to take, in bytes; a longer one comes without its data. 16 MiB by default. */
@@ -81,7 +90,7 @@ export function connectOn(platform: Platform, o: Options): Client {
   return new Client(
     {
       credentials: credentials(o), device: o.device ?? platform.device, network: o.network ?? '', store: o.store ?? memoryStore(), trace: o.trace,
-      ...(o.showTo ? { showTo: o.showTo } : {}),
+      ...(o.hold === undefined ? {} : { hold: o.hold }), holdNormal: o.holdNormal ?? false, ...(o.showTo ? { showTo: o.showTo } : {}),
     },
     { ways, clock: realClock, random: Math.random, prefix },
   );

@@ -280,12 +280,12 @@ class Poll implements Connection {
     if (change.token !== undefined) this.#authorization = `Bearer ${change.token}`;
   }
 
-  // A request is answered or fails by itself.
-  /** Nobody listens to a poll at the moment. */
+  // A poll is not there at the moment.
   signal(): boolean {
     return false;
   }
 
+  // A request is answered or fails by itself.
   check(): void {}
 
   async close(): Promise<void> {

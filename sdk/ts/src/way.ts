@@ -77,6 +77,10 @@ export interface Change {
   /** What was found of the network, in milliseconds. */
   good?: number;
   bad?: number;
+  /** For how many milliseconds messages that can wait may be held; 0 is the foreground. */
+  hold?: number;
+  /** 1: those of normal urgency, too. */
+  normal?: number;
 }
 
 /** One connection. */

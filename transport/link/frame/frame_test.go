@@ -73,6 +73,8 @@ var frameTexts = []string{
 	`SET interval=5m0s window=4096`,
 	`SET interval=4m43s good=4m51s bad=5m2s`,
 	`SET token=eyJ`,
+	`SET hold=10m0s normal=1`,
+	`SET hold=0s`,
 	`SET expires=2026-11-22T23:00:00.000Z`,
 	`CLOSE code=done`,
 	`CLOSE code=draining text="the server restarts" back=7.25s`,

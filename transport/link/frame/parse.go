@@ -329,7 +329,7 @@ func (p *parser) fieldValue(name, s string) uint64 {
 			p.fail("%v", err)
 		}
 		return n
-	case "interval", "back", "probe", "good", "bad":
+	case "interval", "back", "probe", "good", "bad", "hold":
 		return p.millis(s)
 	case "time", "expires":
 		if n, err := strconv.ParseUint(s, 10, 53); err == nil {

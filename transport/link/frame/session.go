@@ -60,14 +60,16 @@ const (
 )
 
 // Set changes what was agreed. From the client: all but Expires. From
-// the server, as the answer: Interval, Window, Expires.
+// the server, as the answer: Interval, Window, Expires, Hold and Normal.
 type Set struct {
-	Token    string // 1 a fresh token
-	Interval uint64 // 2 milliseconds
-	Window   uint64 // 3 bytes
-	Expires  uint64 // 4 Unix milliseconds
-	Good     uint64 // 5 what the client has found, as in Hello
-	Bad      uint64 // 6
+	Token    string  // 1 a fresh token
+	Interval uint64  // 2 milliseconds
+	Window   uint64  // 3 bytes
+	Expires  uint64  // 4 Unix milliseconds
+	Good     uint64  // 5 what the client has found, as in Hello
+	Bad      uint64  // 6
+	Hold     *uint64 // 7 the client is in the background: messages that can wait may, so many milliseconds; 0 is the foreground
+	Normal   uint64  // 8 with Hold, 1: those of normal urgency can wait, too
 	Unknown  []Field
 }
 
@@ -117,7 +119,7 @@ func (f *Welcome) slots() []slot {
 
 func (f *Set) slots() []slot {
 	return []slot{{1, "token", &f.Token}, {2, "interval", &f.Interval}, {3, "window", &f.Window}, {4, "expires", &f.Expires},
-		{5, "good", &f.Good}, {6, "bad", &f.Bad}}
+		{5, "good", &f.Good}, {6, "bad", &f.Bad}, {7, "hold", &f.Hold}, {8, "normal", &f.Normal}}
 }
 
 func (f *Close) slots() []slot {

@@ -186,7 +186,7 @@ func fieldText(name string, v uint64) string {
 	switch name {
 	case "code":
 		return CloseCode(v).String()
-	case "interval", "back", "probe", "good", "bad":
+	case "interval", "back", "probe", "good", "bad", "hold":
 		return millis(v)
 	case "time", "expires":
 		if v > maxTime {

@@ -81,8 +81,8 @@ export interface Welcome {
 }
 
 /**
- * Changes what was agreed. From the client: token, interval, window. From the
- * server, as the answer: interval, window, expires.
+ * Changes what was agreed. From the client: all but expires. From the server,
+ * as the answer: interval, window, expires, hold and normal.
  */
 export interface Set {
   type: 'set';
@@ -93,6 +93,10 @@ export interface Set {
   /** What the client found, as in Hello. */
   good?: number;
   bad?: number;
+  /** The client is in the background: messages that can wait may, so many milliseconds; 0 is the foreground. */
+  hold?: number;
+  /** With hold, 1: those of normal urgency can wait, too. */
+  normal?: number;
   unknown?: Field[];
 }
 
@@ -140,7 +144,8 @@ export const listed: Record<Listed['type'], Spec[]> = {
     ['window', 'count'], ['inflight', 'count'], ['peers', 'count'], ['caps', 'count'], ['expires', 'count'],
     ['good', 'count'], ['bad', 'count'],
   ),
-  set: specs(['token', 'text'], ['interval', 'count'], ['window', 'count'], ['expires', 'count'], ['good', 'count'], ['bad', 'count']),
+  set: specs(['token', 'text'], ['interval', 'count'], ['window', 'count'], ['expires', 'count'], ['good', 'count'], ['bad', 'count'],
+    ['hold', 'number'], ['normal', 'count']),
   close: specs(['code', 'code'], ['text', 'text'], ['back', 'number']),
 };
 

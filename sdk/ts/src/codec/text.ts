@@ -65,7 +65,7 @@ function fieldText(s: Spec, v: string | number): string {
   if (s.name === 'token' || s.name === 'password') return '***';
   if (s.kind === 'code') return String(v);
   if (typeof v === 'string') return quote(v);
-  if (['interval', 'back', 'probe', 'good', 'bad'].includes(s.name)) return duration(v);
+  if (['interval', 'back', 'probe', 'good', 'bad', 'hold'].includes(s.name)) return duration(v);
   if ((s.name === 'time' || s.name === 'expires') && v <= lastTime) return new Date(v).toISOString();
   return String(v);
 }

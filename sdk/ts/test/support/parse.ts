@@ -147,7 +147,7 @@ function fields(type: Listed['type'], words: string[]): Listed {
       f[s.name] = unquote(value);
     } else if (s.kind === 'code') {
       f[s.name] = word(closeWords, unword(closeWords, value)!);
-    } else if (['interval', 'back', 'probe', 'good', 'bad'].includes(name!)) {
+    } else if (['interval', 'back', 'probe', 'good', 'bad', 'hold'].includes(name!)) {
       f[s.name] = millis(value);
     } else if (name === 'time' || name === 'expires') {
       f[s.name] = /^\d+$/.test(value) ? Number(value) : Date.parse(value);

@@ -206,7 +206,10 @@ export class Stage {
       o['token'] === 'fresh' ? { token: () => Promise.resolve(`t${++this.#tokens}`) }
       : o['token'] !== undefined ? { token: o['token'] }
       : { user: o['user'] ?? '', password: o['password'] ?? '' };
-    const options: ClientOptions = { credentials, device: o['device'] ?? '', network: o['network'] ?? '', store: this.#store, trace: undefined, showTo: (a) => a === o['shows'] };
+    const options: ClientOptions = {
+      credentials, device: o['device'] ?? '', network: o['network'] ?? '', store: this.#store, trace: undefined, showTo: (a) => a === o['shows'],
+      ...(o['hold'] === undefined ? {} : { hold: millis(o['hold']) }), holdNormal: o['normal'] === '1',
+    };
     const c = new Client(options, {
       ways: o['ways'] === '2' ? [way('tcp'), way('websocket')] : [way('websocket')], clock: this.#clock, random: () => 0.5, prefix,
     });

@@ -119,6 +119,12 @@ func (d *doors) mount(streams context.Context, ready func() error, pprof bool, f
 	}
 }
 
+// mqttEvents counts what happens at the MQTT door alone.
+func (d *doors) mqttEvents() map[string]uint64 {
+	st := d.mqtt.Stats()
+	return map[string]uint64{"redirected": st.Redirected}
+}
+
 // sensors is the account of the gateway for MQTT-SN.
 func (d *doors) sensors() metrics.Sensors {
 	st := d.mqtt.Stats().SN

@@ -120,7 +120,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer stopStreams(nil)
 	defer stopWeb(nil)
 	d.mount(streams, ready, cfg.Pprof, page.Handler(listeners.site(cfg.Domain)), metrics.Handler(metrics.Sources{
-		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, Ready: ready,
+		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Ready: ready,
 	}))
 
 	socket, err := control.Listen(cfg.Data)

@@ -63,6 +63,9 @@ func (c *Config) Check() error {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls: cert and key belong together")
 	}
+	if c.MQTT.Redirect.Moved && c.MQTT.Redirect.Server == "" {
+		bad("mqtt.redirect.moved: where to? mqtt.redirect.server is empty")
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format: %q is neither text nor json", c.Log.Format)
 	}

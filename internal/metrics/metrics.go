@@ -34,6 +34,8 @@ type Sources struct {
 	Networks func() (int, time.Duration)
 	// Sensors has the account of the gateway for MQTT-SN.
 	Sensors func() Sensors
+	// MQTT counts what happens at the MQTT door alone, by kind.
+	MQTT func() map[string]uint64
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
@@ -94,6 +96,7 @@ var (
 	errs        = desc("errors_total", "What went wrong, by kind.", "door", "kind")
 
 	sensors      = desc("sensors", "Sensors connected by MQTT-SN, by whether they are awake or asleep.", "state")
+	mqttEvents   = desc("mqtt_events_total", "What happened at the MQTT door alone, by kind.", "kind")
 	sensorEvents = desc("sensor_events_total", "What happened at the gateway for MQTT-SN, by kind.", "kind")
 
 	accounts = desc("accounts", "Accounts.")
@@ -170,6 +173,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(sensors, float64(st.Asleep), "asleep")
 		for kind, n := range st.Events {
 			count(sensorEvents, n, kind)
+		}
+	}
+	if c.s.MQTT != nil {
+		for kind, n := range c.s.MQTT() {
+			count(mqttEvents, n, kind)
 		}
 	}
 	if c.s.Auth != nil {

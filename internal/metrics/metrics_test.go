@@ -42,6 +42,7 @@ func all() Sources {
 		Auth:     func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
 		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
 		Sensors:  func() Sensors { return Sensors{Awake: 5, Asleep: 6, Events: map[string]uint64{"lost": 7}} },
+		MQTT:     func() map[string]uint64 { return map[string]uint64{"redirected": 8} },
 		Ready:    func() error { return nil },
 	}
 }
@@ -65,6 +66,7 @@ func TestMetrics(t *testing.T) {
 		`posthouse_connections{door="poll"} 3`,
 		`posthouse_sensors{state="asleep"} 6`,
 		`posthouse_sensor_events_total{kind="lost"} 7`,
+		`posthouse_mqtt_events_total{kind="redirected"} 8`,
 		`posthouse_accounts 9`,
 		`posthouse_networks 17`,
 		`posthouse_network_interval_seconds 90`,

@@ -436,9 +436,7 @@ func (c *client) setAlarm() {
 
 // Goodbye is called when the server drains.
 func (c *client) Goodbye() {
-	if c.state == up {
-		c.goodbye(packet.ServerShuttingDown)
-	}
+	c.leaving()
 	c.c.Close(conn.ErrDrain)
 }
 

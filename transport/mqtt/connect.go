@@ -41,6 +41,9 @@ func (c *client) connect(first byte, body []byte) error {
 	if err := c.checkConnect(p); err != nil {
 		return c.turnAway(err)
 	}
+	if c.moved() {
+		return errMoved
+	}
 	c.more().login = lg
 	c.state = checking
 	if p.Properties.Has(packet.AuthMethod) {

@@ -96,6 +96,8 @@ type Config struct {
 	// SysInterval is how often the topics under $SYS/broker are published.
 	// Default 10s.
 	SysInterval time.Duration
+	// Redirect sends clients to another server.
+	Redirect Redirect
 	// SN is the gateway for sensors that speak MQTT-SN.
 	SN SN
 	// Insecure takes passwords on connections that others can read along.
@@ -263,12 +265,14 @@ type Stats struct {
 	Dropped       uint64 // messages dropped since a client or its queue was full
 	Refused       uint64 // connections, publishes and subscriptions refused
 	TakenOver     uint64 // connections ended by a newer one of the same client
+	Redirected    uint64 // clients told to use another server
 	SN            SNStats
 }
 
 type counters struct {
 	clients, sessions, away          atomic.Int64
 	received, sent, dropped, refused atomic.Uint64
+	redirected                       atomic.Uint64
 	sn                               snCounters
 }
 
@@ -279,6 +283,7 @@ func (s *Server) Stats() Stats {
 		Subscriptions: s.subs.Len(), Retained: s.retained.Len(),
 		Received: s.count.received.Load(), Sent: s.count.sent.Load(),
 		Dropped: s.count.dropped.Load(), Refused: s.count.refused.Load(), TakenOver: s.sessions.takenOver.Load(),
-		SN: s.count.sn.stats(),
+		Redirected: s.count.redirected.Load(),
+		SN:         s.count.sn.stats(),
 	}
 }

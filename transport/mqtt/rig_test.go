@@ -32,6 +32,7 @@ type house struct {
 	core  *transport.Core
 	ln    *pipes
 	stop  func()
+	drain func() // tells the server to stop, without waiting
 	peers map[string]*peer
 	air   *air // where sensors are; nil if there is no gateway
 }
@@ -102,6 +103,7 @@ func (h *house) open(accounts bool) {
 			}
 		})
 	}
+	h.drain = drain
 	h.stop = func() {
 		drain()
 		sensors.Wait()
@@ -250,6 +252,7 @@ func (p *peer) read() string {
 //	phone --                     the client is cut off
 //	~ 5m                         time passes
 //	kill                         the server dies and is started again
+//	drain                        it begins to stop
 func (h *house) play(script string) {
 	h.t.Helper()
 	for i, line := range strings.Split(script, "\n") {
@@ -269,6 +272,11 @@ func (h *house) line(line string) error {
 		time.Sleep(dur)
 		synctest.Wait()
 		return err
+	}
+	if line == "drain" {
+		h.drain()
+		synctest.Wait()
+		return nil
 	}
 	if line == "kill" {
 		h.kill()

@@ -106,7 +106,7 @@ func (c Code) For3() (c3 Code3, ok bool) {
 		return UnacceptableVersion3, true
 	case ClientIDNotValid:
 		return IdentifierRejected3, true
-	case ServerUnavailable, ServerBusy, ServerShuttingDown, ConnectionRateExceeded, QuotaExceeded:
+	case ServerUnavailable, ServerBusy, ServerShuttingDown, ConnectionRateExceeded, QuotaExceeded, UseAnotherServer, ServerMoved:
 		return ServerUnavailable3, true
 	case BadUserNameOrPassword:
 		return BadUserOrPassword3, true

@@ -418,6 +418,24 @@ func TestSys(t *testing.T) {
 	`)
 }
 
+// The statistics that others have, too: what is told of a minute is the
+// average of what went on.
+func TestSysLoad(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 5 clean id=a user=alice
+		a S: CONNACK 0x00 *
+		a C: SUBSCRIBE #1 $SYS/broker/load/publish/received/1min q0 $SYS/broker/clients/maximum q0
+		a S: SUBACK #1 0x00 0x00
+		a S: PUBLISH $SYS/broker/clients/maximum q0 retain *
+		a C: PUBLISH x q0 :1
+		a C: PUBLISH x q0 :2
+		~ 10s
+		a S: PUBLISH $SYS/broker/clients/maximum q0 :1
+		# Two in ten seconds are twelve a minute, of which exp(-1/6) is still to be believed.
+		a S: PUBLISH $SYS/broker/load/publish/received/1min q0 :1.84
+	`)
+}
+
 // A client that asks for no problem information gets none [MQTT-3.1.2-29].
 func TestNoProblemInformation(t *testing.T) {
 	dialogue(t, Config{}, `

@@ -244,6 +244,7 @@ func (c *client) enter() error {
 	}
 	c.state = up
 	c.srv.count.clients.Add(1)
+	c.srv.count.connected.Add(1)
 	// "The Server MUST acknowledge the CONNECT packet with a CONNACK packet
 	// containing a 0x00 (Success) Reason Code" [MQTT-3.1.4-5]
 	if !c.connack(packet.Success, props) {

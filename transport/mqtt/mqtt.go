@@ -156,6 +156,7 @@ type Server struct {
 	loaded  bool
 	users   int // of Serve and WebSocket; guarded by loading
 	started time.Time
+	sys     sys // the clock's
 	account conn.Account
 }
 
@@ -256,6 +257,8 @@ func (s *Server) background(work func()) { s.work.Go(work) }
 // Stats counts what the door did.
 type Stats struct {
 	Clients       int64  // connected now
+	Connected     uint64 // logins that succeeded
+	Expired       uint64 // kept sessions that nobody came back for in time
 	Sessions      int64  // kept, connected or not
 	Away          int64  // kept, not connected
 	Subscriptions int    // in the tree
@@ -273,13 +276,14 @@ type counters struct {
 	clients, sessions, away          atomic.Int64
 	received, sent, dropped, refused atomic.Uint64
 	redirected                       atomic.Uint64
+	connected, expired               atomic.Uint64
 	sn                               snCounters
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	return Stats{
-		Clients: s.count.clients.Load(), Sessions: s.count.sessions.Load(), Away: s.count.away.Load(),
+		Clients: s.count.clients.Load(), Connected: s.count.connected.Load(), Expired: s.count.expired.Load(), Sessions: s.count.sessions.Load(), Away: s.count.away.Load(),
 		Subscriptions: s.subs.Len(), Retained: s.retained.Len(),
 		Received: s.count.received.Load(), Sent: s.count.sent.Load(),
 		Dropped: s.count.dropped.Load(), Refused: s.count.refused.Load(), TakenOver: s.sessions.takenOver.Load(),

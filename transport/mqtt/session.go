@@ -338,6 +338,7 @@ func (srv *Server) due(s *session, t task) {
 		// 4.1. Under the lock, so that a new session of the same name writes
 		// its records later.
 		delete(sh.all, s.key)
+		srv.count.expired.Add(1)
 		if w == nil {
 			w, k.will = k.will, nil
 		}

@@ -137,7 +137,7 @@ func start(t *testing.T, args ...string) *server {
 }
 
 // open has a line of what serve prints: a name and an address.
-var openLine = regexp.MustCompile(`(?m)^  (https?|mqtts?|xmpps?|links?) +(\S+:\d+)`)
+var openLine = regexp.MustCompile(`(?m)^  (https?|mqtts?|mqtt-sn|xmpps?|links?) +(\S+:\d+)`)
 
 func (s *server) run(args ...string) {
 	s.t.Helper()
@@ -216,7 +216,7 @@ func (s *server) wait() {
 func (s *server) env() []string {
 	env := append(cleanEnv(), "POSTHOUSE_DATA="+s.data)
 	for name, addr := range s.addr {
-		env = append(env, "POSTHOUSE_"+strings.ToUpper(name)+"="+addr)
+		env = append(env, "POSTHOUSE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"="+addr)
 	}
 	return env
 }

@@ -56,14 +56,21 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("open", ln.Addr())
-	return New(core, Config{}).Serve(ctx, ln)
+	pc, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	srv := New(core, Config{SN: SN{Accounts: []SNAccount{{User: "alice"}}}})
+	go srv.ServeSN(ctx, pc) // ends with the process
+	fmt.Println("open", ln.Addr(), pc.LocalAddr())
+	return srv.Serve(ctx, ln)
 }
 
 // victim is a server process.
 type victim struct {
 	cmd  *exec.Cmd
 	addr string
+	sn   string // of the gateway for sensors
 }
 
 func start(t *testing.T, dir string) *victim {
@@ -85,7 +92,8 @@ func start(t *testing.T, dir string) *victim {
 		cmd.Wait()
 		t.Fatalf("child: %q", line)
 	}
-	v := &victim{cmd, addr}
+	addr, sn, _ := strings.Cut(addr, " ")
+	v := &victim{cmd, addr, sn}
 	t.Cleanup(v.kill)
 	return v
 }

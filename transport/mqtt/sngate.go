@@ -84,29 +84,37 @@ type datagram struct {
 // ServeSN is the gateway for sensors on pc, MQTT-SN 1.2, until ctx is
 // cancelled; then it tells them to go, and closes pc.
 func (s *Server) ServeSN(ctx context.Context, pc PacketConn) error {
-	g := &gateway{
-		srv: s, cfg: s.cfg.SN, pc: pc, log: s.log.With("gateway", "mqtt-sn"),
-		nodes: map[node]*sensor{}, keys: map[string]*sensor{}, bell: make(chan struct{}, 1),
-	}
-	var err error
-	if g.accounts, g.names, g.ids, g.to, err = g.cfg.prepare(s.core.Router.Domain()); err != nil {
+	g, err := s.newGateway(pc)
+	if err != nil {
 		pc.Close()
 		return err
-	}
-	if a, ok := pc.LocalAddr().(*net.UDPAddr); ok {
-		g.local = a.AddrPort()
 	}
 	if err := s.begin(ctx); err != nil {
 		pc.Close()
 		return err
 	}
 	defer s.end()
+	return g.serve(ctx)
+}
+
+func (s *Server) newGateway(pc PacketConn) (*gateway, error) {
+	g := &gateway{
+		srv: s, cfg: s.cfg.SN, pc: pc, log: s.log.With("gateway", "mqtt-sn"),
+		nodes: map[node]*sensor{}, keys: map[string]*sensor{}, bell: make(chan struct{}, 1),
+	}
+	var err error
+	if g.accounts, g.names, g.ids, g.to, err = g.cfg.prepare(s.core.Router.Domain()); err != nil {
+		return nil, err
+	}
+	if a, ok := pc.LocalAddr().(*net.UDPAddr); ok {
+		g.local = a.AddrPort()
+	}
 	o := s.options()
 	o.MaxConns, o.MaxPerAddr = g.cfg.MaxClients, g.cfg.MaxPerAddress
 	o.Ahead = 4 << 10
 	o.MaxUnsent = g.cfg.MaxWaiting + 2*(o.Ahead+g.cfg.longest())
 	g.carriage = s.core.Engine.Carry(o)
-	return g.serve(ctx)
+	return g, nil
 }
 
 func (g *gateway) serve(ctx context.Context) error {

@@ -355,3 +355,23 @@ func TestMailboxOneByOne(t *testing.T) {
 		a S: (nothing)
 	`)
 }
+
+// A client of 3.1 marks what it sends again, PUBREL, SUBSCRIBE and UNSUBSCRIBE too.
+func TestDupOf31(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 3 clean id=a user=alice
+		a S: CONNACK 0x00*
+		a C: RAW 8a r6 m1 s1 'x' 01
+		a S: SUBACK #1 0x01
+		a C: PUBLISH y q2 #2 :1
+		a S: PUBREC #2
+		a C: RAW 6a r2 m2
+		a S: PUBCOMP #2
+		a C: RAW aa r5 m3 s1 'x'
+		a S: UNSUBACK #3
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: RAW 6a r2 m2
+		b S: --
+	`)
+}

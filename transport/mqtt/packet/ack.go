@@ -21,11 +21,21 @@ func ackFlags(t Type) byte {
 	return 0
 }
 
+// again takes DUP out of the first byte of PUBREL, SUBSCRIBE and UNSUBSCRIBE,
+// which a client of 3.1 sets where it sends them a second time: 3.1 section 2.1.
+func again(v Version, first byte) byte {
+	switch t := Type(first >> 4); {
+	case v == V31 && (t == PUBREL || t == SUBSCRIBE || t == UNSUBSCRIBE):
+		return first &^ 8
+	}
+	return first
+}
+
 // Decode reads the body of the acknowledgement that first names.
 func (a *Ack) Decode(v Version, first byte, body []byte) error {
 	*a = Ack{}
 	t := Type(first >> 4)
-	if err := flags(first, ackFlags(t)); err != nil {
+	if err := flags(again(v, first), ackFlags(t)); err != nil {
 		return err
 	}
 	r := reader{p: body}

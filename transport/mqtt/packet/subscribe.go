@@ -36,7 +36,7 @@ type Subscribe struct {
 // server's to say, one by one.
 func (s *Subscribe) Decode(v Version, first byte, body []byte) error {
 	*s = Subscribe{}
-	if err := flags(first, 2); err != nil { // [MQTT-3.8.1-1]
+	if err := flags(again(v, first), 2); err != nil { // [MQTT-3.8.1-1]
 		return err
 	}
 	r := reader{p: body}
@@ -154,7 +154,7 @@ type Unsubscribe struct {
 // Decode reads the body of an UNSUBSCRIBE.
 func (u *Unsubscribe) Decode(v Version, first byte, body []byte) error {
 	*u = Unsubscribe{}
-	if err := flags(first, 2); err != nil { // [MQTT-3.10.1-1]
+	if err := flags(again(v, first), 2); err != nil { // [MQTT-3.10.1-1]
 		return err
 	}
 	r := reader{p: body}

@@ -20,7 +20,7 @@ import (
 
 // MaxLevels is the greatest number of levels in a name or filter. The standard
 // has no limit; ours keeps a walk short, and a packet of slashes cheap.
-const MaxLevels = 200
+const MaxLevels = 201
 
 // Errors of Check and Parse.
 var (

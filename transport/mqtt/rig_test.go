@@ -246,7 +246,7 @@ func (p *peer) read() string {
 // play runs a dialogue:
 //
 //	phone C: PUBLISH a q0 :x     the client sends
-//	phone S: PUBLISH a q0 :x     the server does; a * at the end stands for anything
+//	phone S: PUBLISH a q0 :x     the server does; a * stands for anything
 //	phone S: --                  it closes
 //	phone S: (nothing)           nothing comes for a second
 //	phone --                     the client is cut off
@@ -318,7 +318,8 @@ func (h *house) line(line string) error {
 			delete(h.peers, who)
 			synctest.Wait()
 		}
-		if head, ok := strings.CutSuffix(want, "*"); got != want && !(ok && strings.HasPrefix(got, head)) {
+		head, tail, ok := strings.Cut(want, "*")
+		if got != want && !(ok && strings.HasPrefix(got, head) && strings.HasSuffix(got[len(head):], tail)) {
 			return fmt.Errorf("got  %s", got)
 		}
 		return nil

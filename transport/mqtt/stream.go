@@ -176,13 +176,23 @@ func (st *stream) write(p *outgoing, e *mailbox.Entry) bool {
 			flags |= 8
 		}
 	}
-	if packet.PublishSize(c.version, flags, len(p.topic), len(p.props), len(p.payload)) > int(c.maxSize) { // [MQTT-3.1.2-25]
+	name, more, fresh := c.aliasFor(p.topic)
+	size := func() int {
+		return packet.PublishSize(c.version, flags, len(name), len(p.props)+len(more), len(p.payload))
+	}
+	if fresh && size() > int(c.maxSize) { // without the alias it may just fit
+		c.mu.Lock()
+		c.aliases.forget(fromBox, p.topic)
+		c.mu.Unlock()
+		name, more = p.topic, nil
+	}
+	if size() > int(c.maxSize) { // [MQTT-3.1.2-25]
 		c.srv.count.dropped.Add(1)
 		return false
 	}
 	st.place.sent = max(st.place.sent, e.Seq)
 	c.srv.count.sent.Add(1)
-	c.write(packet.AppendPublish(c.c.Out(), c.version, flags, p.topic, id, p.props, nil, p.payload))
+	c.write(packet.AppendPublish(c.c.Out(), c.version, flags, name, id, p.props, more, p.payload))
 	return true
 }
 

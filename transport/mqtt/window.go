@@ -170,7 +170,7 @@ func (c *client) sendLocked(f *fanout, qos byte, retain bool, ids []uint32, id u
 	var b []byte
 	fresh := false
 	if c.aliasMax > 0 {
-		alias, known := c.aliases.give(f.m.topic, c.aliasMax)
+		alias, known := c.aliases.give(fromMemory, f.m.topic, c.aliasMax)
 		if fresh = alias != 0 && !known; alias != 0 {
 			flags := qos << 1
 			if retain {
@@ -187,7 +187,7 @@ func (c *client) sendLocked(f *fanout, qos byte, retain bool, ids []uint32, id u
 	}
 	if len(b) > int(c.maxSize) || !c.c.Send(b) {
 		if fresh {
-			c.aliases.forget(f.m.topic)
+			c.aliases.forget(fromMemory, f.m.topic)
 		}
 		if qos == 0 || len(b) > int(c.maxSize) {
 			f.dropped++
@@ -267,24 +267,3 @@ func (c *client) drain() {
 		w.queue = nil
 	}
 }
-
-// aliases are the topic aliases given to a client.
-type aliases struct{ by map[string]uint16 }
-
-func (a *aliases) give(topic []byte, most uint16) (alias uint16, known bool) {
-	if n, ok := a.by[string(topic)]; ok {
-		return n, true
-	}
-	if len(a.by) >= int(most) {
-		return 0, false
-	}
-	if a.by == nil {
-		a.by = map[string]uint16{}
-	}
-	n := uint16(len(a.by) + 1)
-	a.by[string(topic)] = n
-	return n, false
-}
-
-// forget takes back what give gave last.
-func (a *aliases) forget(topic []byte) { delete(a.by, string(topic)) }

@@ -1,5 +1,25 @@
-// Package client is the Go SDK: one interface to a mailbox, and a package for
-// each way to reach it, so that a program carries only what it uses.
+// Package client is the Go SDK. Open keeps one device of a user connected, by
+// the best way that the network allows, and keeps what must not be lost over
+// the end of the program:
+//
+//	c, err := client.Open(ctx, client.Config{
+//		Ways: []client.Way{
+//			link.Way("link", link.Config{Options: client.Options{Addr: "push.example.org:7401", TLS: &tls.Config{}}}),
+//			link.Way("websocket", link.Config{Options: client.Options{Addr: "wss://push.example.org/link"}}),
+//			poll.Way(poll.Config{Options: client.Options{Addr: "https://push.example.org"}}),
+//		},
+//		Tokens: fetchToken, Device: "phone", Store: store,
+//	})
+//
+// It tries the ways in their order, the next beside the last when that is slow,
+// first of all the one that worked last on this network; it falls back behind a
+// proxy that lets nothing but HTTP through, and comes up again when a better
+// way is open. What is sent waits in the Store until the server has it on disk.
+// What is received is received once: messages are known by their place, and
+// what the program has acknowledged is in the Store as well.
+//
+// Each way is a package of its own, so that a program carries only what it
+// uses, and can be used alone through its Dial:
 //
 //	client/link   our long connection, recommended
 //	client/poll   HTTP

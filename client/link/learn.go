@@ -3,12 +3,14 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
@@ -44,8 +46,8 @@ func (mb *Mailbox) Stats() Stats {
 }
 
 var (
-	errMoved = errors.New("link: the network has changed")
-	errDead  = errors.New("link: the server does not answer")
+	errMoved = fmt.Errorf("link: %w", client.ErrMoved)
+	errDead  = fmt.Errorf("link: %w", client.ErrSilent)
 )
 
 // NetworkChanged says that the device is on another network now. The mailbox

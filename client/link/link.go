@@ -107,17 +107,7 @@ const (
 )
 
 // Closed is why the server does not want the client back.
-type Closed struct {
-	Code string // the protocol's word: denied, replaced, upgrade-required, ...
-	Text string
-}
-
-func (e *Closed) Error() string {
-	if e.Text == "" {
-		return "link: closed by the server: " + e.Code
-	}
-	return "link: closed by the server: " + e.Code + ": " + e.Text
-}
+type Closed = client.Closed
 
 // Dial connects and logs in, once. When it has returned a mailbox it is the
 // SDK that reconnects.
@@ -127,6 +117,14 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 
 // Open is Dial with more to choose.
 func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
+	mb := newMailbox(cfg)
+	if err := mb.open(ctx); err != nil {
+		return nil, err
+	}
+	return mb, nil
+}
+
+func newMailbox(cfg Config) *Mailbox {
 	if cfg.Findings == nil {
 		cfg.Findings = new(MemoryFindings)
 	}
@@ -139,7 +137,7 @@ func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
 	if cfg.Dial == nil {
 		cfg.Dial = dialer(cfg.Options)
 	}
-	mb := &Mailbox{
+	return &Mailbox{
 		cfg:    cfg,
 		prefix: strings.ToLower(rand.Text()[:10]),
 		inbox:  inbox.New(),
@@ -150,20 +148,25 @@ func Open(ctx context.Context, cfg Config) (*Mailbox, error) {
 		nets:   map[string]*learn.Learner{},
 		net:    cfg.Network,
 	}
+}
+
+// open connects, and begins to keep the connection.
+func (mb *Mailbox) open(ctx context.Context) error {
 	s, err := mb.connect(ctx, connectTime)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	under, stop := context.WithCancel(context.Background()) // ends with Close, not with Dial's ctx
 	mb.stop = stop
 	mb.running.Go(func() { mb.probes(under) }) // ends with under
 	mb.running.Go(func() { mb.run(under, s) }) // ends with Close, or when the server does not want us back
-	return mb, nil
+	return nil
 }
 
 // Mailbox is a client.Mailbox over the long connection.
 type Mailbox struct {
 	cfg     Config
+	way     *way   // if not nil, the mailbox ends with its connection
 	prefix  string // of the ids of this mailbox's messages
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -181,6 +184,8 @@ type Mailbox struct {
 	placed  bool         // guarded by mu; received and acked mean something
 	got     uint64       // guarded by mu; place of the last message received
 	acked   uint64       // guarded by mu; place that the program acknowledged
+	address string       // guarded by mu; whose mailbox the server says it is
+	after   uint64       // guarded by mu; place after which messages followed
 	sets    []*frame.Set // guarded by mu; to be written
 	signals []signal     // guarded by mu; to be written
 
@@ -319,6 +324,12 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 		quiet, o := mb.ending(s)
 		if ctx.Err() != nil {
 			err = client.ErrClosed
+		}
+		if mb.way != nil {
+			mb.way.ended(s.network, quiet, o)
+			mb.stop() // for the probes
+			mb.fail(forClient(err))
+			return
 		}
 		var no *Closed
 		if errors.As(err, &no) || errors.Is(err, client.ErrClosed) {

@@ -169,6 +169,7 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 	s.read, s.wrote = now, now
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	mb.address, mb.after = w.Address, w.Cursor
 	mb.written = 0
 	mb.sets = nil
 	if mb.placed && w.Cursor < mb.acked {
@@ -187,7 +188,7 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 // us back.
 func (mb *Mailbox) closed(f *frame.Close) error {
 	if f.Back == nil || f.Code == frame.CloseExpired && mb.cfg.Tokens == nil {
-		return &Closed{f.Code.String(), f.Text}
+		return &Closed{Code: f.Code.String(), Text: f.Text}
 	}
 	return &comeBack{f.Code, time.Duration(*f.Back) * time.Millisecond}
 }

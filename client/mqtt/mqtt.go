@@ -42,6 +42,7 @@ const (
 // Mailbox is a client.Mailbox over MQTT.
 type Mailbox struct {
 	o       client.Options
+	once    bool   // the mailbox ends with its connection
 	prefix  string // of the ids of this mailbox's messages
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -82,6 +83,24 @@ type place struct {
 // Dial connects and logs in, once. When it has returned a mailbox it is the
 // SDK that reconnects. A *client.Refused is the server's answer.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
+	return open(ctx, o, false)
+}
+
+// Way makes MQTT one of the ways of a client.Client, which brings the account
+// and the device; o says where the server is.
+func Way(o client.Options) client.Way {
+	return client.Way{Name: "mqtt", Open: func(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
+		o := o
+		o.User, o.Password, o.Token, o.Device, o.Log = a.User, a.Password, a.Token, a.Device, a.Log
+		mb, err := open(ctx, o, true)
+		if err != nil {
+			return nil, forClient(err)
+		}
+		return mb, nil
+	}}
+}
+
+func open(ctx context.Context, o client.Options, once bool) (client.Mailbox, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +108,7 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 		o.Device = defaultDevice
 	}
 	mb := &Mailbox{
-		o: o, prefix: strings.ToLower(rand.Text()[:10]),
+		o: o, once: once, prefix: strings.ToLower(rand.Text()[:10]),
 		inbox: inbox.New(), work: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	s, err := mb.connect(ctx)
@@ -100,6 +119,21 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	mb.stop = stop
 	mb.running.Go(func() { mb.run(under, s) }) // ends with Close, or when the server does not want us back
 	return mb, nil
+}
+
+// forClient puts the server's no into the client's words.
+func forClient(err error) error {
+	var no *client.Refused
+	if !errors.As(err, &no) {
+		return err
+	}
+	switch no.Code {
+	case packet.SessionTakenOver.String():
+		return &client.Closed{Code: "replaced", Text: no.Text}
+	case packet.NotAuthorized.String(), packet.BadUserNameOrPassword.String(), packet.Banned.String():
+		return &client.Closed{Code: "denied", Text: no.Text}
+	}
+	return err
 }
 
 func ring(bell chan struct{}) {
@@ -210,6 +244,10 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 		var no *client.Refused
 		if ctx.Err() != nil {
 			mb.fail(client.ErrClosed)
+			return
+		}
+		if mb.once {
+			mb.fail(forClient(err))
 			return
 		}
 		if errors.As(err, &no) {

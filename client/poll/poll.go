@@ -33,6 +33,11 @@ const (
 	// slack is how long an answer may take beyond that.
 	slack = 30 * time.Second
 
+	// holdWay is how long a poll of a Way asks to be held: many proxies cut at
+	// sixty seconds. It is shortened when one is cut, to no less than shortest.
+	holdWay  = 50 * time.Second
+	shortest = time.Second
+
 	// maxAnswer bounds an answer in bytes.
 	maxAnswer = 64 << 20
 )
@@ -41,8 +46,13 @@ const (
 type Mailbox struct {
 	base string
 	o    client.Options
+	once bool // what fails ends the mailbox
 	http *http.Client
 	log  *slog.Logger
+
+	address string        // whose mailbox it is
+	after   *uint64       // place after which messages follow, if known
+	hold    time.Duration // how long a poll asks to be held; belongs to who holds turn
 
 	closed context.Context // ended by Close
 	close  context.CancelFunc
@@ -60,13 +70,28 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The cheapest request that needs a login. It is made once: who dials
-	// wants to know that the address is wrong.
-	if _, err := m.once(ctx, http.MethodGet, "/v1/presence", nil, nil, slack); err != nil {
+	if err := m.login(ctx); err != nil {
 		m.Close()
-		return nil, fmt.Errorf("poll: dial %s: %w", m.base, err)
+		return nil, err
 	}
 	return m, nil
+}
+
+// login makes the cheapest request that needs one. It is made once: who dials
+// wants to know that the address is wrong.
+func (m *Mailbox) login(ctx context.Context) error {
+	answer, err := m.request(ctx, http.MethodGet, "/v1/presence", nil, nil, slack)
+	if err != nil {
+		return fmt.Errorf("poll: dial %s: %w", m.base, err)
+	}
+	var who struct {
+		User string `json:"user"`
+	}
+	if err := json.Unmarshal(answer, &who); err != nil {
+		return fmt.Errorf("poll: dial %s: answer is not what it should be: %w", m.base, err)
+	}
+	m.address = who.User
+	return nil
 }
 
 func newClient(o client.Options) (*Mailbox, error) {
@@ -81,7 +106,7 @@ func newClient(o client.Options) (*Mailbox, error) {
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
 	}
-	m := &Mailbox{base: base, o: o, http: &http.Client{Transport: tr}, log: o.Log, turn: make(chan struct{}, 1)}
+	m := &Mailbox{base: base, o: o, http: &http.Client{Transport: tr}, log: o.Log, hold: wait, turn: make(chan struct{}, 1)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -163,13 +188,18 @@ func (m *Mailbox) Receive(ctx context.Context) (client.Message, error) {
 // for the application to say.
 func (m *Mailbox) poll(ctx context.Context) error {
 	q := m.device()
-	q.Set("wait", strconv.Itoa(int(wait.Seconds())))
+	hold := m.hold
+	q.Set("wait", strconv.Itoa(int(hold.Seconds())))
 	q.Set("ack", "false")
 	if m.next != "" {
 		q.Set("after", m.next)
 	}
 	var in wire.Inbox
-	if err := m.do(ctx, http.MethodGet, "/v1/inbox", q, nil, wait+slack, &in); err != nil {
+	begin := time.Now()
+	if err := m.do(ctx, http.MethodGet, "/v1/inbox", q, nil, hold+slack, &in); err != nil {
+		if m.once && m.cut(ctx, err, time.Since(begin)) {
+			return nil
+		}
 		var no *client.Refused
 		if errors.As(err, &no) && m.next != "" && (no.Code == string(wire.AckBeyond) || no.Code == string(wire.BadQuery)) {
 			m.log.Warn("poll: the server does not know our place; beginning at its cursor", "err", err)
@@ -183,6 +213,19 @@ func (m *Mailbox) poll(ctx context.Context) error {
 	}
 	m.got, m.next = in.Messages, in.Next
 	return nil
+}
+
+// cut reports whether a poll was ended by something on the way that lets no
+// request wait so long, and has the next ones wait less.
+func (m *Mailbox) cut(ctx context.Context, err error, held time.Duration) bool {
+	var no *client.Refused
+	var end *client.Closed
+	if ctx.Err() != nil || m.closed.Err() != nil || errors.As(err, &no) || errors.As(err, &end) || held < 2*shortest || held > m.hold {
+		return false
+	}
+	m.hold = max(held*3/4, shortest)
+	m.log.Info("poll: a poll was cut", "after", held, "next", m.hold, "err", err)
+	return true
 }
 
 // Ack moves the device's cursor on the server past msg.
@@ -209,7 +252,7 @@ func (m *Mailbox) device() url.Values {
 // do makes a request until it is answered, and decodes the answer into v.
 func (m *Mailbox) do(ctx context.Context, method, path string, q url.Values, body []byte, limit time.Duration, v any) error {
 	for tries := 0; ; tries++ {
-		answer, err := m.once(ctx, method, path, q, body, limit)
+		answer, err := m.request(ctx, method, path, q, body, limit)
 		if err == nil {
 			if v == nil {
 				return nil
@@ -227,10 +270,15 @@ func (m *Mailbox) do(ctx context.Context, method, path string, q url.Values, bod
 			return client.ErrClosed
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.As(err, &no) && m.once:
+			return forClient(err)
 		case errors.As(err, &no):
 			return err
 		case errors.As(err, &l):
 			after += l.after
+		}
+		if m.once {
+			return forClient(err)
 		}
 		m.log.Info("poll: trying again", "path", path, "in", after, "err", err)
 		if err := m.sleep(ctx, after); err != nil {
@@ -247,8 +295,8 @@ type later struct {
 
 func (e *later) Error() string { return "server says: " + e.text }
 
-// once makes one request, within limit, and returns what it was answered.
-func (m *Mailbox) once(ctx context.Context, method, path string, q url.Values, body []byte, limit time.Duration) ([]byte, error) {
+// request makes one request, within limit, and returns what it was answered.
+func (m *Mailbox) request(ctx context.Context, method, path string, q url.Values, body []byte, limit time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer context.AfterFunc(m.closed, cancel)()

@@ -33,10 +33,43 @@ const (
 // Dial connects and logs in, once. When it has returned a mailbox, that
 // reconnects by itself.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
+	return open(ctx, o, false)
+}
+
+// Way makes XMPP one of the ways of a client.Client, which brings the account
+// and the device; o says where the server is.
+func Way(o client.Options) client.Way {
+	return client.Way{Name: "xmpp", Open: func(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
+		o := o
+		o.User, o.Password, o.Token, o.Device, o.Log = a.User, a.Password, a.Token, a.Device, a.Log
+		mb, err := open(ctx, o, true)
+		if err != nil {
+			return nil, forClient(err)
+		}
+		return mb, nil
+	}}
+}
+
+// forClient puts the server's no into the client's words.
+func forClient(err error) error {
+	var end *Ended
+	var no *client.Refused
+	switch {
+	case errors.As(err, &end) && end.Condition == "conflict":
+		return &client.Closed{Code: "replaced", Text: end.Text}
+	case errors.As(err, &end) && end.final():
+		return &client.Closed{Code: "denied", Text: end.Text}
+	case errors.As(err, &no) && no.Code == "not-authorized":
+		return &client.Closed{Code: "denied", Text: no.Text}
+	}
+	return err
+}
+
+func open(ctx context.Context, o client.Options, once bool) (client.Mailbox, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	mb := &Mailbox{o: o, over: make(chan struct{}), inbox: inbox.New()}
+	mb := &Mailbox{o: o, once: once, over: make(chan struct{}), inbox: inbox.New()}
 	s, err := mb.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -50,6 +83,7 @@ func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 // Mailbox is a client.Mailbox over XMPP.
 type Mailbox struct {
 	o       client.Options
+	once    bool // the mailbox ends with its connection
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	over    chan struct{} // closed when why is set
@@ -175,6 +209,10 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 		var end *Ended
 		if leaving || ctx.Err() != nil {
 			mb.fail(client.ErrClosed)
+			return
+		}
+		if mb.once {
+			mb.fail(forClient(why))
 			return
 		}
 		if errors.As(why, &end) && end.final() {

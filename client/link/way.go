@@ -1,0 +1,139 @@
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/keepalive/learn"
+)
+
+// Way makes the long connection one of the ways of a client.Client, which
+// brings the account, the device, the network and the store.
+//
+//	link.Way("link", link.Config{Options: client.Options{Addr: "push.example.org:7401", TLS: &tls.Config{}}})
+//	link.Way("websocket", link.Config{Options: client.Options{Addr: "wss://push.example.org/link"}})
+//
+// What it learns of networks is in the client's store, unless Findings says
+// where else.
+func Way(name string, cfg Config) client.Way {
+	w := &way{cfg: cfg, nets: map[string]*learn.Learner{}}
+	return client.Way{Name: name, Open: w.open}
+}
+
+// way is what one connection leaves to the next.
+type way struct {
+	cfg Config
+
+	opening sync.Mutex // held while a connection is made
+	last    *Mailbox   // guarded by opening
+	nets    map[string]*learn.Learner
+
+	mu      sync.Mutex
+	network string        // guarded by mu; where the last connection ended
+	quiet   time.Duration // guarded by mu; after such a silence; zero says nothing
+	outcome learn.Outcome // guarded by mu
+}
+
+func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
+	w.opening.Lock()
+	defer w.opening.Unlock()
+	cfg := w.cfg
+	cfg.User, cfg.Password, cfg.Token, cfg.Device, cfg.Log = a.User, a.Password, a.Token, a.Device, a.Log
+	cfg.Network = a.Network
+	if a.Tokens != nil {
+		cfg.Tokens = firstToken(a)
+	}
+	if cfg.Findings == nil {
+		cfg.Findings = storeFindings{a.Store}
+	}
+	mb := newMailbox(cfg)
+	mb.way, mb.prefix, mb.background = w, a.Prefix, a.Background
+	if a.Place != nil {
+		mb.placed, mb.got, mb.acked = true, *a.Place, *a.Place
+	}
+	if last := w.last; last != nil {
+		last.Close() // and it no longer uses what it leaves
+		mb.reports, mb.slowest = last.reports, last.slowest
+	}
+	mb.nets = w.nets
+	w.mu.Lock()
+	network, quiet, outcome := w.network, w.quiet, w.outcome
+	w.quiet = 0
+	w.mu.Unlock()
+	if err := mb.open(ctx); err != nil {
+		return nil, forClient(err)
+	}
+	w.last = mb
+	mb.judge(network, quiet, outcome) // the first attempt was good: the silence it was
+	return mb, nil
+}
+
+// firstToken brings the token that the client has, then fresh ones.
+func firstToken(a client.Attempt) func(context.Context) (string, error) {
+	var first atomic.Pointer[string]
+	first.Store(&a.Token)
+	return func(ctx context.Context) (string, error) {
+		if t := first.Swap(nil); t != nil {
+			return *t, nil
+		}
+		return a.Tokens(ctx)
+	}
+}
+
+// ended takes note of how a connection ended.
+func (w *way) ended(network string, quiet time.Duration, o learn.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.network, w.quiet, w.outcome = network, quiet, o
+}
+
+// forClient puts a reason to close into the client's words.
+func forClient(err error) error {
+	var later *comeBack
+	if errors.As(err, &later) {
+		return &client.Later{Code: later.code.String(), After: later.after}
+	}
+	return err
+}
+
+// Greeting says whose mailbox it is and after which place messages followed.
+func (mb *Mailbox) Greeting() (address string, after uint64, known bool) {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	return mb.address, mb.after, true
+}
+
+// storeFindings keeps findings in a client's store.
+type storeFindings struct{ s client.Store }
+
+const findingsKey = "link/heartbeat/" // and the network
+
+func (k storeFindings) Load(network string) (f learn.Finding, err error) {
+	err = k.s.Range(findingsKey+network, func(key string, value []byte) error {
+		if key != findingsKey+network {
+			return nil
+		}
+		return json.Unmarshal(value, &f)
+	})
+	if err != nil {
+		return learn.Finding{}, fmt.Errorf("link: findings: %w", err)
+	}
+	return f, nil
+}
+
+func (k storeFindings) Save(network string, f learn.Finding) error {
+	v, err := json.Marshal(f)
+	if err == nil {
+		err = k.s.Apply(client.Change{Key: findingsKey + network, Value: v})
+	}
+	if err != nil {
+		return fmt.Errorf("link: findings: %w", err)
+	}
+	return nil
+}

@@ -39,6 +39,7 @@ var layers = []struct{ pkg, may string }{
 
 	{"transport", "mailbox router auth keepalive internal/conn"},
 	{"transport/transporttest", "*"},
+	{"transport/link", "mailbox router auth address keepalive internal/conn internal/conn/quic transport transport/link/*"},
 	{"transport/*", "mailbox router auth address keepalive internal/conn transport transport/DOOR/*"},
 	// A codec turns bytes into values and back. It does no I/O and knows
 	// nothing of the server, so that clients may use it too.
@@ -47,6 +48,8 @@ var layers = []struct{ pkg, may string }{
 	{"client", ""},
 	{"client/internal/*", "client"},
 	{"client/store/*", "client"},
+	// A carrier of its own, so that who does not use it does not link QUIC.
+	{"client/link/quic", "client client/link transport/link/*"},
 	{"client/*", "client client/internal/* address keepalive/learn transport/DOOR/*"},
 
 	{"internal/config", "*"},

@@ -24,8 +24,9 @@ type Stats struct {
 	// not probed further.
 	Finding learn.Finding
 	Settled bool
-	// Heartbeats and Reconnects of the live connection, and Probes beside it.
-	Heartbeats, Reconnects, Probes uint64
+	// Heartbeats, Reconnects and Moves of the live connection, and Probes
+	// beside it.
+	Heartbeats, Reconnects, Moves, Probes uint64
 }
 
 // Stats returns the account so far.
@@ -37,7 +38,7 @@ func (mb *Mailbox) Stats() Stats {
 	if mb.live != nil {
 		st.Interval = mb.live.interval
 	}
-	if l := mb.nets[mb.net]; l != nil {
+	if l := mb.nets[mb.keyLocked()]; l != nil {
 		st.Finding = l.Finding()
 		_, more := l.Probe()
 		st.Settled = !more
@@ -45,13 +46,22 @@ func (mb *Mailbox) Stats() Stats {
 	return st
 }
 
+// keyLocked is what the network is called where what was learned is kept.
+func (mb *Mailbox) keyLocked() string {
+	if s := mb.live; s != nil && s.network == mb.net {
+		return s.key
+	}
+	return mb.net
+}
+
 var (
 	errMoved = fmt.Errorf("link: %w", client.ErrMoved)
 	errDead  = fmt.Errorf("link: %w", client.ErrSilent)
 )
 
-// NetworkChanged says that the device is on another network now. The mailbox
-// connects again at once, and uses what it knows of that network.
+// NetworkChanged says that the device is on another network now. A connection
+// that can (Mover) goes on there; otherwise the mailbox connects again at once.
+// It uses what it knows of that network.
 func (mb *Mailbox) NetworkChanged(name string) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
@@ -60,8 +70,16 @@ func (mb *Mailbox) NetworkChanged(name string) {
 		mb.stopProbe()
 	}
 	if s := mb.live; s != nil {
-		s.moved = true
-		s.nc.Close()
+		if _, ok := s.nc.(Mover); ok {
+			s.moving = true
+			ring(s.elsewhere)
+			if s.stopMove != nil {
+				s.stopMove() // to the network that was left
+			}
+		} else {
+			s.moved = true
+			s.nc.Close()
+		}
 	}
 	if mb.stopConnect != nil {
 		mb.stopConnect() // on the network that was left
@@ -117,16 +135,18 @@ func (mb *Mailbox) alongLocked(s *session, now time.Time) bool {
 	return mb.background && now.Sub(later(s.read, s.wrote)) < awake && now.Sub(earlier(s.read, s.wrote)) >= s.interval/2
 }
 
-// introduceLocked puts what is known of the network into a Hello.
-func (mb *Mailbox) introduceLocked(h *frame.Hello) {
+// introduce puts what is known of the network into a Hello.
+func (mb *Mailbox) introduce(h *frame.Hello, key string) {
 	if mb.cfg.Heartbeat != 0 {
 		return
 	}
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
 	h.Caps |= frame.CapProbe
-	if l := mb.nets[h.Network]; l != nil {
+	if l := mb.nets[key]; l != nil {
 		h.Interval = uint64(l.Interval().Milliseconds())
 	}
-	if f, ok := mb.reports[h.Network]; ok {
+	if f, ok := mb.reports[key]; ok {
 		h.Good, h.Bad = uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
 	}
 }
@@ -137,22 +157,27 @@ func (mb *Mailbox) startLocked(s *session) {
 	if mb.background && mb.cfg.Hold >= 0 {
 		mb.holdLocked()
 	}
-	delete(mb.reports, s.network) // Hello told it
+	delete(mb.reports, s.key) // Hello told it
 	if mb.cfg.Heartbeat != 0 || s.welcome.Caps&frame.CapProbe == 0 {
 		return
 	}
-	l := mb.nets[s.network]
+	l := mb.learnerLocked(s.key, learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)})
+	mb.agreeLocked(s, l.Interval(), learn.Finding{})
+	ring(mb.nudge)
+}
+
+// learnerLocked is the learner of a network, which begins with prior.
+func (mb *Mailbox) learnerLocked(key string, prior learn.Finding) *learn.Learner {
+	l := mb.nets[key]
 	if l == nil {
-		own, err := mb.cfg.Findings.Load(s.network)
+		own, err := mb.cfg.Findings.Load(key)
 		if err != nil {
 			mb.cfg.Log.Warn("link: what was learned is not readable", "err", err)
 		}
-		prior := learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)}
 		l = learn.New(mb.cfg.Learn, own, prior, time.Now())
-		mb.nets[s.network] = l
+		mb.nets[key] = l
 	}
-	mb.agreeLocked(s, l.Interval(), learn.Finding{})
-	ring(mb.nudge)
+	return l
 }
 
 func duration(ms uint64) time.Duration {
@@ -211,10 +236,10 @@ func (mb *Mailbox) heard(s *session) {
 	s.read = now
 	quiet := s.quiet
 	s.quiet = 0
-	along := mb.background
+	along, key := mb.background, s.key
 	mb.mu.Unlock()
 	if quiet > 0 {
-		mb.judge(s.network, quiet, learn.Survived)
+		mb.judge(key, quiet, learn.Survived)
 	}
 	if along {
 		ring(mb.work)
@@ -236,10 +261,10 @@ func (mb *Mailbox) ending(s *session) (time.Duration, learn.Outcome) {
 }
 
 // judge tells the learner of a silence, and the world what came of it.
-func (mb *Mailbox) judge(network string, silence time.Duration, o learn.Outcome) {
+func (mb *Mailbox) judge(key string, silence time.Duration, o learn.Outcome) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
-	l := mb.nets[network]
+	l := mb.nets[key]
 	if l == nil || silence == 0 {
 		return
 	}
@@ -253,24 +278,31 @@ func (mb *Mailbox) judge(network string, silence time.Duration, o learn.Outcome)
 	tell := learn.Finding{}
 	if !more && (found.Good != before.Good || found.Bad != before.Bad) {
 		tell = found
-		if err := mb.cfg.Findings.Save(network, found); err != nil {
+		if err := mb.cfg.Findings.Save(key, found); err != nil {
 			mb.cfg.Log.Warn("link: what was learned is not kept", "err", err)
 		}
 	}
-	if s := mb.live; s != nil && s.network == network {
-		mb.agreeLocked(s, l.Interval(), tell)
-	} else if tell.Good != 0 {
+	if s := mb.live; s != nil && s.key == key {
+		if s.strayed {
+			mb.agreeLocked(s, l.Interval(), learn.Finding{})
+		} else {
+			mb.agreeLocked(s, l.Interval(), tell)
+			tell.Good = 0
+		}
+	}
+	// The server believes this connection on the network that Hello told.
+	if tell.Good != 0 {
 		if mb.reports == nil {
 			mb.reports = map[string]learn.Finding{}
 		}
-		mb.reports[network] = tell
+		mb.reports[key] = tell
 	}
 }
 
 // probes looks for longer silences beside the live connection.
 func (mb *Mailbox) probes(ctx context.Context) {
 	for tries := 0; ; {
-		network, silence, under := mb.next(ctx)
+		network, key, silence, under := mb.next(ctx)
 		wait := time.Hour // and then see whether what is known has grown old
 		if under != nil {
 			o := mb.probe(under, silence)
@@ -280,7 +312,7 @@ func (mb *Mailbox) probes(ctx context.Context) {
 			again := mb.net == network
 			mb.mu.Unlock()
 			if again {
-				mb.judge(network, silence, o)
+				mb.judge(key, silence, o)
 			}
 			if wait, tries = 0, tries+1; o != learn.Unrelated {
 				tries = 0
@@ -303,25 +335,25 @@ func (mb *Mailbox) probes(ctx context.Context) {
 
 // next is the silence to be probed, and the context to do it under; nil if
 // there is nothing to probe at present.
-func (mb *Mailbox) next(ctx context.Context) (network string, silence time.Duration, under context.Context) {
+func (mb *Mailbox) next(ctx context.Context) (network, key string, silence time.Duration, under context.Context) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	s := mb.live
-	if s == nil || mb.background || s.network != mb.net {
-		return "", 0, nil
+	if s == nil || mb.background || s.moving || s.network != mb.net {
+		return "", "", 0, nil
 	}
-	l := mb.nets[s.network]
+	l := mb.nets[s.key]
 	if l == nil {
-		return "", 0, nil
+		return "", "", 0, nil
 	}
 	l.Stale(time.Now())
 	silence, ok := l.Probe()
 	if !ok {
-		return "", 0, nil
+		return "", "", 0, nil
 	}
 	mb.counts.Probes++
 	under, mb.stopProbe = context.WithCancel(ctx)
-	return s.network, silence.Truncate(time.Millisecond), under
+	return s.network, s.key, silence.Truncate(time.Millisecond), under
 }
 
 // probe is silent on a connection of its own and then asks whether it still
@@ -402,7 +434,7 @@ func (mb *Mailbox) dialProbe(ctx context.Context, silence time.Duration) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	h.After, h.Prefix, h.Window, h.Interval, h.Good, h.Bad = nil, "", 0, 0, 0, 0
+	h.After, h.Prefix, h.Window, h.Caps = nil, "", 0, frame.CapProbe
 	h.Probe = uint64(silence.Milliseconds())
 	nc, err := mb.cfg.Dial(ctx)
 	if err != nil {

@@ -354,7 +354,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			continue
 		}
 		if tries == 0 {
-			mb.judge(s.network, quiet, o)
+			mb.judge(s.key, quiet, o)
 		}
 		tries = 0
 		mb.mu.Lock()
@@ -417,7 +417,7 @@ func dialer(o client.Options) func(context.Context) (net.Conn, error) {
 // dialWebSocket makes a stream of a WebSocket's binary messages.
 func dialWebSocket(ctx context.Context, o client.Options) (net.Conn, error) {
 	ws, _, err := websocket.Dial(ctx, o.Addr, &websocket.DialOptions{
-		HTTPClient: httpClient(o.TLS), Subprotocols: []string{"posthouse.link.1"}, CompressionMode: websocket.CompressionDisabled,
+		HTTPClient: httpClient(o.TLS), Subprotocols: []string{frame.Protocol}, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return nil, err

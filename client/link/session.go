@@ -30,11 +30,17 @@ type session struct {
 
 	wrote, read time.Time // when bytes went last, either way
 	pinged      time.Time
-	network     string
+	network     string        // guarded by the mailbox's mu
+	key         string        // guarded by the mailbox's mu; what is learned there is kept under it
 	quiet       time.Duration // the silence before what was written and not answered yet
 	dead        bool          // no answer came
 	moved       bool          // the program says that the network is another
+	moving      bool          // to another network, and does not hear on this one
+	strayed     bool          // has been on another network than the one that Hello told
+	stopMove    func()        // nil before the first
 	asked       time.Time     // when the oldest send that is not answered was written
+
+	elsewhere chan struct{} // bell: the network has changed, for follow
 
 	renewed chan uint64   // when a fresh token ends, from the reader to renew
 	ended   chan struct{} // closed when nothing more is read
@@ -74,8 +80,10 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 	if err != nil {
 		return nil, err
 	}
+	key := learnedAs(hello.Network, nc)
+	mb.introduce(hello, key)
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	s := &session{nc: nc, network: hello.Network, renewed: make(chan uint64, 1), ended: make(chan struct{})}
+	s := &session{nc: nc, network: hello.Network, key: key, elsewhere: make(chan struct{}, 1), renewed: make(chan uint64, 1), ended: make(chan struct{})}
 	err = mb.login(s, hello)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -108,7 +116,6 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	if mb.cfg.OnSignal != nil {
 		h.Caps |= frame.CapSignals
 	}
-	mb.introduceLocked(h)
 	if mb.placed {
 		after := mb.acked
 		h.After = &after
@@ -216,6 +223,9 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 	others.Go(func() { mb.write(ctx, s) }) // ends with ctx, and closes the connection
 	if mb.cfg.Tokens != nil && s.welcome.Expires != 0 {
 		others.Go(func() { mb.renew(ctx, s) }) // ends with ctx
+	}
+	if m, ok := s.nc.(Mover); ok {
+		others.Go(func() { mb.follow(ctx, s, m) }) // ends with ctx
 	}
 	err := mb.reads(s)
 	close(s.ended)

@@ -58,6 +58,9 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	answer := mb.answerLocked()
+	if s.moving {
+		answer = max(answer, moveTime+minAnswer)
+	}
 	if s.pinged.After(s.read) && now.Sub(s.pinged) >= answer {
 		s.dead = true
 		return b, next, true

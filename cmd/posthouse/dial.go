@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/client/link/quic"
 	"github.com/posthouse-im/posthouse/client/mqtt"
 	"github.com/posthouse-im/posthouse/client/poll"
 	"github.com/posthouse-im/posthouse/client/xmpp"
@@ -53,7 +55,11 @@ func dial(ctx context.Context, p *program, s *settings, a account) (client.Mailb
 		}
 	}
 	o.Log = slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	m, err := dialers[a.Via](ctx, o)
+	dial := dialers[a.Via]
+	if strings.HasPrefix(o.Addr, quic.Scheme) {
+		dial = quic.Dial
+	}
+	m, err := dial(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", a.Via, o.Addr, err)
 	}
@@ -62,7 +68,7 @@ func dial(ctx context.Context, p *program, s *settings, a account) (client.Mailb
 
 // target says where the server listens for a way, as seen from here. TLS is
 // used where the plain address is closed, or is on another machine and there
-// is a choice.
+// is a choice, and QUIC where the link address says quic:// or is the only one.
 func target(cfg *config.Config, via string) (client.Options, error) {
 	l := cfg.Listen
 	plain, secure := l.HTTP, l.HTTPS
@@ -73,6 +79,16 @@ func target(cfg *config.Config, via string) (client.Options, error) {
 		plain, secure = l.XMPP, l.XMPPS
 	case "link":
 		plain, secure = l.Link, l.Links
+		over := ""
+		if at, ok := strings.CutPrefix(plain, quic.Scheme); ok {
+			over = at
+		} else if plain == "" && secure == "" {
+			over = l.LinkQUIC
+		}
+		if over != "" {
+			over = reachable(over)
+			return client.Options{Addr: quic.Scheme + over, TLS: clientTLS(over)}, nil
+		}
 	}
 	plain, secure = reachable(plain), reachable(secure)
 	addr, encrypted := plain, false

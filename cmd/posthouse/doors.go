@@ -58,7 +58,7 @@ func (d *doors) serve(name string) (router.Door, func(context.Context, net.Liste
 		return router.XMPP, d.xmpp.Serve
 	case "xmpps":
 		return router.XMPP, d.xmpp.ServeTLS
-	case "link":
+	case "link", "link-quic":
 		return router.Link, d.link.Serve
 	case "links":
 		return router.Link, with(d.link.ServeTLS)
@@ -93,12 +93,24 @@ func (d *doors) open(a config.Address) (listener, error) {
 		serve := func(ctx context.Context) error { return d.mqtt.ServeSN(ctx, pc) }
 		return listener{a, router.MQTT, datagrams{pc}, serve}, nil
 	}
-	ln, err := net.Listen("tcp", a.Addr)
+	ln, err := d.stream(a)
 	if err != nil {
 		return listener{}, err
 	}
 	door, serve := d.serve(a.Name)
 	return listener{a, door, ln, func(ctx context.Context) error { return serve(ctx, ln) }}, nil
+}
+
+// stream listens for connections, over TCP or QUIC.
+func (d *doors) stream(a config.Address) (net.Listener, error) {
+	if a.Name != "link-quic" {
+		return net.Listen("tcp", a.Addr)
+	}
+	pc, err := net.ListenPacket("udp", a.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return d.link.QUIC(pc, d.tls)
 }
 
 // mount adds to HTTP what it serves beside the poll door. The WebSockets end

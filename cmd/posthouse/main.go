@@ -94,6 +94,7 @@ type settings struct {
 	XMPPS2S  *string  `name:"xmpp-s2s" placeholder:"ADDR" help:"${xmpp_s2s}"`
 	Link     *string  `placeholder:"ADDR" help:"${link}"`
 	Links    *string  `placeholder:"ADDR" help:"${links}"`
+	LinkQUIC *string  `name:"link-quic" placeholder:"ADDR" help:"${link_quic}"`
 	Insecure *bool    `help:"${insecure}"`
 	Pprof    *bool    `help:"${pprof}"`
 }
@@ -113,7 +114,7 @@ func (s *settings) sources(p *program) (config.Sources, error) {
 		"listen.http": s.HTTP, "listen.https": s.HTTPS, "listen.mqtt": s.MQTT, "listen.mqtts": s.MQTTS,
 		"listen.mqtt_sn": s.MQTTSN,
 		"listen.xmpp":    s.XMPP, "listen.xmpps": s.XMPPS, "listen.xmpp_s2s": s.XMPPS2S,
-		"listen.link": s.Link, "listen.links": s.Links,
+		"listen.link": s.Link, "listen.links": s.Links, "listen.link_quic": s.LinkQUIC,
 	} {
 		if v != nil {
 			flags[key] = *v

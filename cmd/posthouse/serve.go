@@ -236,7 +236,7 @@ func (ls listeners) site(domain string) page.Site {
 func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source) {
 	fmt.Fprintf(out, "Posthouse %s for the users of %s, data in %s\n\n", version(), cfg.Domain, cfg.Data)
 	for _, l := range ls {
-		fmt.Fprintf(out, "  %-7s %-22s %s\n", l.Name, l.ln.Addr(), purposes[l.Name])
+		fmt.Fprintf(out, "  %-9s %-22s %s\n", l.Name, l.ln.Addr(), purposes[l.Name])
 	}
 	fmt.Fprintln(out)
 	if file, made := cert.Made(); made {
@@ -258,4 +258,6 @@ var purposes = map[string]string{
 	"xmpps":   "XMPP with TLS",
 	"link":    "the long connection of posthouse send and tail",
 	"links":   "the same with TLS",
+
+	"link-quic": "the same over QUIC, on UDP",
 }

@@ -26,6 +26,7 @@ func (l Listen) All() []Address {
 		{"listen.mqtt_sn", "mqtt-sn", l.MQTTSN},
 		{"listen.xmpp", "xmpp", l.XMPP}, {"listen.xmpps", "xmpps", l.XMPPS},
 		{"listen.link", "link", l.Link}, {"listen.links", "links", l.Links},
+		{"listen.link_quic", "link-quic", l.LinkQUIC},
 	} {
 		if a.Addr != "" {
 			all = append(all, a)

@@ -109,6 +109,9 @@ type Listen struct {
 	Link string
 	// Links is the long connection over TLS.
 	Links string
+	// LinkQUIC is the long connection over QUIC, on UDP: a phone that changes
+	// its network keeps its session. Firewalls must let UDP through to it.
+	LinkQUIC string
 }
 
 // TLS names the files of a certificate.

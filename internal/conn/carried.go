@@ -29,12 +29,6 @@ func (e *Engine) Carry(o Options) *Carriage {
 	return &Carriage{e.newGroup(o)}
 }
 
-// Errors of Open.
-var (
-	ErrFull   = errFull
-	ErrSource = errSource
-)
-
 // Open opens a connection to remote. It fails with ErrFull or ErrSource when
 // Options.MaxConns or MaxPerAddr are reached.
 func (g *Carriage) Open(cr Carrier, p Protocol, remote, local netip.AddrPort) (*Carried, error) {

@@ -112,6 +112,7 @@ type extra struct {
 	ws       *wsock // WebSocket framing
 	starting *tls.Config
 	crypt    *tls.Conn
+	sealed   sealed         // what was accepted, if it has TLS of its own
 	pipe     any            // what crypt sits on, on a loop
 	remote   netip.AddrPort // declared by a load balancer
 	local    netip.AddrPort
@@ -175,6 +176,7 @@ type driver interface {
 type ends struct {
 	remote, local netip.AddrPort
 	inside        bool
+	datagrams     bool // between them is UDP
 }
 
 func (c *Conn) more() *extra {
@@ -376,17 +378,24 @@ func (c *Conn) StartTLS(cfg *tls.Config) error {
 
 // TLS is the state of the connection's TLS, nil if there is none.
 func (c *Conn) TLS() *tls.ConnectionState {
-	if c.x == nil || c.x.crypt == nil {
+	var s tls.ConnectionState
+	switch {
+	case c.x == nil:
+		return nil
+	case c.x.crypt != nil:
+		s = c.x.crypt.ConnectionState()
+	case c.x.sealed != nil:
+		s = c.x.sealed.ConnectionState()
+	default:
 		return nil
 	}
-	s := c.x.crypt.ConnectionState()
 	return &s
 }
 
 // Secure reports whether nobody on the way can read along: the connection has
 // TLS, or both ends are on this machine.
 func (c *Conn) Secure() bool {
-	if c.x != nil && c.x.crypt != nil {
+	if c.x != nil && (c.x.crypt != nil || c.x.sealed != nil) {
 		return true
 	}
 	e := c.ends()
@@ -399,6 +408,10 @@ func (c *Conn) Secure() bool {
 func (c *Conn) Remote() netip.AddrPort { return c.ends().remote }
 func (c *Conn) Local() netip.AddrPort  { return c.ends().local }
 
+// Datagrams reports whether the connection goes over UDP, whose mappings a NAT
+// forgets sooner than those of TCP.
+func (c *Conn) Datagrams() bool { return c.d.ends(c).datagrams }
+
 func (c *Conn) ends() ends {
 	if c.x != nil && c.x.remote.IsValid() {
 		return ends{remote: c.x.remote, local: c.x.local}
@@ -407,7 +420,7 @@ func (c *Conn) ends() ends {
 }
 
 // SetUserTimeout is Options.UserTimeout for this connection from now on. It
-// does nothing to a pipe, and elsewhere than on Linux.
+// does nothing to a pipe, and to TCP elsewhere than on Linux.
 func (c *Conn) SetUserTimeout(d time.Duration) { c.d.userTimeout(c, d) }
 
 // Cut ends a WebSocket message here; without it a round's bytes are one

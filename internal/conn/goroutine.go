@@ -39,6 +39,13 @@ type gread struct {
 	shaken *tls.Conn // a handshake has succeeded
 }
 
+// sealed is a net.Conn that has TLS of its own, which a client cannot leave
+// out: QUIC.
+type sealed interface {
+	net.Conn
+	ConnectionState() tls.ConnectionState
+}
+
 // upgraded is a connection that began as HTTP.
 type upgraded struct {
 	reply []byte // to be sent first
@@ -48,8 +55,8 @@ type upgraded struct {
 // serve runs nc to its end.
 func (g *group) serve(nc net.Conn, up *upgraded) error {
 	if !g.enter() {
-		nc.Close()
-		return errFull
+		hangUp(nc, ErrFull)
+		return ErrFull
 	}
 	defer g.leave()
 	c := &Conn{g: g, proto: g.o.New(), slot: -1}
@@ -67,6 +74,9 @@ func (g *group) serve(nc net.Conn, up *upgraded) error {
 		if tc, ok := tc.NetConn().(*net.TCPConn); ok {
 			tune(tc, g.o)
 		}
+	}
+	if s, ok := nc.(sealed); ok {
+		c.more().sealed = s
 	}
 	if a := addrPort(nc.RemoteAddr()); a.IsValid() {
 		c.source, c.port = a.Addr().As16(), a.Port()
@@ -88,12 +98,22 @@ func (g *group) serve(nc net.Conn, up *upgraded) error {
 	return c.x.why
 }
 
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
-		p := t.AddrPort()
-		return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+// hangUp closes nc, and says why where there is a place for that.
+func hangUp(nc net.Conn, why error) {
+	if q, ok := nc.(interface{ CloseWith(error) error }); ok {
+		q.CloseWith(why)
+		return
 	}
-	return netip.AddrPort{}
+	nc.Close()
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(interface{ AddrPort() netip.AddrPort }) // TCP and UDP
+	if !ok {
+		return netip.AddrPort{}
+	}
+	p := t.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
 }
 
 func (d *gconn) run(up *upgraded) {
@@ -122,7 +142,7 @@ func (d *gconn) run(up *upgraded) {
 	}
 	c.phase = phaseOver
 	d.time.Stop()
-	d.raw.Close()
+	hangUp(d.raw, c.x.why)
 	close(d.goon)
 	if d.writing != nil {
 		<-d.wrote
@@ -173,7 +193,7 @@ func (d *gconn) count() bool {
 	if !addrPort(d.raw.RemoteAddr()).IsValid() || d.c.g.count(d.c) {
 		return true
 	}
-	d.c.abort(errSource)
+	d.c.abort(ErrSource)
 	return false
 }
 
@@ -372,13 +392,18 @@ func (d *gconn) ends(*Conn) ends {
 	case a == nil:
 	case a.Network() == "pipe" || a.Network() == "unix":
 		e.inside = true
+	case a.Network() == "udp":
+		e.datagrams = true
 	}
 	return e
 }
 
 func (d *gconn) userTimeout(_ *Conn, t time.Duration) {
-	if tc, ok := d.raw.(*net.TCPConn); ok {
-		setUserTimeout(tc, t)
+	switch nc := d.raw.(type) {
+	case *net.TCPConn:
+		setUserTimeout(nc, t)
+	case interface{ SetUserTimeout(time.Duration) }:
+		nc.SetUserTimeout(t)
 	}
 }
 

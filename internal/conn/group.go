@@ -39,8 +39,9 @@ func (g *group) opcode() byte {
 	return opBinary
 }
 
-// errFull is why a connection beyond MaxConns, or behind the end, is not served.
-var errFull = errors.New("conn: too many connections, or draining")
+// ErrFull is why a connection beyond MaxConns or MaxPerAddr, or behind the end,
+// is not served.
+var ErrFull = errors.New("conn: too many connections, or draining")
 
 // enter admits a connection; leave must follow if it says yes.
 func (g *group) enter() bool {

@@ -252,7 +252,7 @@ func (l *loop) begin(c *Conn) {
 		c.phase = phaseProxy
 		l.limit(c)
 	case !c.g.count(c):
-		c.abort(errSource)
+		c.abort(ErrSource)
 	default:
 		l.hello(c)
 	}

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -315,11 +314,11 @@ func (c *Conn) preface(p []byte) (rest []byte, done bool) {
 		c.source = remote.Addr().As16()
 	}
 	if !c.g.count(c) {
-		c.abort(errSource)
+		c.abort(ErrSource)
 		return nil, false
 	}
 	return rest, true
 }
 
-// errSource is why a connection beyond MaxPerAddr ends.
-var errSource = errors.New("conn: too many connections from there")
+// ErrSource is why a connection beyond MaxPerAddr ends.
+var ErrSource = fmt.Errorf("%w: too many from there", ErrFull)

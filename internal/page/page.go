@@ -38,7 +38,7 @@ type Site struct {
 // Door is one address that is open.
 type Door struct {
 	// Name is what the configuration calls it: http, https, mqtt, mqtts, mqtt-sn,
-	// xmpp, xmpps, link or links.
+	// xmpp, xmpps, link, links or link-quic.
 	Name string
 	// Addr is the address it listens on, host:port.
 	Addr string
@@ -55,6 +55,8 @@ var purposes = map[string]string{
 	"xmpps":   "XMPP with TLS",
 	"link":    "our own long connection",
 	"links":   "our own long connection with TLS",
+
+	"link-quic": "our own long connection over QUIC, on UDP",
 }
 
 // view is the page for one reader.

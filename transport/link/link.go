@@ -14,11 +14,15 @@
 //
 // # Carriers
 //
-// The protocol is a stream of frames in each direction, over TCP, TLS, or
-// WebSocket (RFC 6455) with the subprotocol posthouse.link.1. Over WebSocket
-// the stream is the concatenation of the binary messages: a message may hold
-// many frames, and a frame may span messages. A password is taken only over
-// TLS, or when both ends are on one machine.
+// The protocol is a stream of frames in each direction, over TCP, TLS, QUIC
+// (RFC 9000) with posthouse.link.1 in ALPN, or WebSocket (RFC 6455) with the
+// subprotocol posthouse.link.1. Over WebSocket the stream is the concatenation
+// of the binary messages: a message may hold many frames, and a frame may span
+// messages. Over QUIC it is the one bidirectional stream that the client opens;
+// 0-RTT is not taken. A connection ends there with the code of CLOSE as
+// application error code, or 1, done; a side that wants its last words to be
+// heard ends its stream and waits for the other's end. A password is taken only
+// over TLS, QUIC, or when both ends are on one machine.
 //
 // # Integers and frames
 //

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
@@ -53,7 +54,7 @@ func (l *link) hello(raw frame.Raw) error {
 	l.window = uint32(atMost(f.Window, uint64(l.d.cfg.Window)))
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
 	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
-		l.learns = &learner{network: l.d.core.Network(f.Network, l.c.Remote().Addr()), told: f.Caps&frame.CapProbe != 0}
+		l.learns = &learner{network: l.network(f.Network), told: f.Caps&frame.CapProbe != 0}
 	}
 	if f.Caps&frame.CapSignals != 0 && f.Probe == 0 {
 		l.signals = new(signals)
@@ -100,10 +101,31 @@ func atMost(wish, limit uint64) uint64 {
 func (l *link) agree(wish uint64, network string) uint32 {
 	d := time.Duration(min(wish, uint64(l.d.cfg.MaxInterval.Milliseconds()))) * time.Millisecond
 	if wish == 0 {
-		d = l.d.core.Interval(network, l.c.Remote().Addr())
+		d = keepalive.Default
+		if l.d.core.Keepalive != nil {
+			d = l.d.core.Keepalive.Interval(l.network(network))
+		}
+		if l.c.Datagrams() {
+			d = min(d, maxUnlearned)
+		}
 	}
 	d = min(max(d, l.d.cfg.MinInterval), l.d.cfg.MaxInterval)
 	return uint32(d.Milliseconds())
+}
+
+// maxUnlearned is the longest interval advised over UDP to a client that does
+// not learn: "a NAT UDP mapping timer MUST NOT expire in less than two minutes"
+// (RFC 4787 REQ-5), and many expire after 30 s all the same.
+const maxUnlearned = 25 * time.Second
+
+// network names the client's network for keepalive. A NAT has other patience
+// with UDP than with TCP, so over UDP it is another one.
+func (l *link) network(declared string) keepalive.Network {
+	n := l.d.core.Network(declared, l.c.Remote().Addr())
+	if n != "" && l.c.Datagrams() {
+		n += "-udp"
+	}
+	return n
 }
 
 // attach verifies and makes the session. It runs on a goroutine of auth's.

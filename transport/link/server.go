@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
 // Config says what a client may do. A zero field means its default.
@@ -59,6 +60,13 @@ type Config struct {
 	// MaxConns and MaxPerAddr bound connections in all and from one address.
 	// Default unlimited and 20,000.
 	MaxConns, MaxPerAddr int
+	// Handshakes is how many QUIC connections may be in their handshake at
+	// once. Default 1024.
+	Handshakes int
+	// Retry is how many of them there may be before the next ones have to show
+	// that their address is theirs (QUIC's Retry), which costs them a round
+	// trip. Default 64.
+	Retry int
 	// Origins are the web origins that may open a WebSocket, beside the
 	// server's own; "*" is any.
 	Origins []string
@@ -153,7 +161,7 @@ func (s *Server) Options(ctx context.Context) conn.Options {
 		MaxConns:     s.cfg.MaxConns,
 		MaxPerAddr:   s.cfg.MaxPerAddr,
 		Origins:      s.cfg.Origins,
-		Subprotocols: []string{"posthouse.link.1"},
+		Subprotocols: []string{frame.Protocol},
 		Account:      &s.account,
 	}
 }

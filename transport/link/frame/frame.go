@@ -15,6 +15,10 @@ import (
 	"fmt"
 )
 
+// Protocol is what link is called where a carrier has to be told what it
+// carries: as WebSocket subprotocol and, with QUIC, in ALPN (RFC 7301).
+const Protocol = "posthouse.link.1"
+
 // Type is the kind of a frame.
 type Type byte
 

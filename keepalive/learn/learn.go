@@ -19,14 +19,18 @@
 // deaf for the sake of knowledge. Silences multiply: the bracket is halved on
 // a logarithmic scale, and six probes narrow 15 seconds … 30 minutes to 8 %.
 //
-// A failure counts against the NAT only when it happened twice at the same
-// silence, since a lost packet looks the same once. A reset, a change of
+// A failure counts against the NAT only when it was seen twice, since a lost
+// packet looks the same once. What fails after some silence would have failed
+// after a longer one: so a failure confirms all those at longer silences, and
+// the search goes on below a single failure as if it were true. Only the last
+// one, where the search has come to, is tried again. A reset, a change of
 // network, a restart of the server never count. A silence that ends in a reset
 // twice is only not tried again: shorter ones are, and what they find holds.
 package learn
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -43,8 +47,8 @@ type Config struct {
 	// Precision is the ratio of the two ends of the bracket at which probing
 	// stops. Default 1.08.
 	Precision float64
-	// Confirm is how many failures at one silence count as the NAT's.
-	// Default 2.
+	// Confirm is how many failures at a silence, or at shorter ones, count as
+	// the NAT's. Default 2.
 	Confirm int
 	// Fresh is how long a finding is believed before it is probed again.
 	// Default 7 days.
@@ -104,16 +108,36 @@ const (
 type Learner struct {
 	c        Config
 	f        Finding
-	prior    Finding       // what others found; not yet confirmed here
-	tries    int           // failures so far at trying
-	trying   time.Duration // the silence that failed tries times
-	lastFail time.Time     // when it did last
+	prior    Finding // what others found; not yet confirmed here
+	fails    strikes
+	lastFail time.Time // when a silence failed last
 	probes   int
 	settled  bool
 
-	resets  int           // at resetAt, so far
-	resetAt time.Duration // the silence that ended in a reset
-	doubt   time.Duration // not tried again, nor anything longer; zero is none
+	resets strikes
+	doubt  time.Duration // not tried again, nor anything longer; zero is none
+}
+
+// strikes are silences that have ended badly, the shortest first: as many as
+// are of interest.
+type strikes []time.Duration
+
+// add takes note of one. It returns the shortest silence that n speak against,
+// and then keeps those that are shorter still; zero is none.
+func (s *strikes) add(silence time.Duration, n int) time.Duration {
+	at, _ := slices.BinarySearch(*s, silence)
+	*s = slices.Insert(*s, at, silence)
+	if len(*s) < n {
+		return 0
+	}
+	against := (*s)[n-1]
+	*s = slices.DeleteFunc(*s, func(d time.Duration) bool { return d >= against })
+	return against
+}
+
+// survived forgets those that a silence of that length shows to be wrong.
+func (s *strikes) survived(silence time.Duration) {
+	*s = slices.DeleteFunc(*s, func(d time.Duration) bool { return d <= silence })
 }
 
 // New returns a Learner that starts from what it found itself before, or else
@@ -146,7 +170,7 @@ func (l *Learner) Interval() time.Duration {
 // Finding is what is known now.
 func (l *Learner) Finding() Finding { return l.f }
 
-// Probes is how many different silences have been probed.
+// Probes is how many silences have been judged, confirmations included.
 func (l *Learner) Probes() int { return l.probes }
 
 // Probe says what silence to try next; ok is false when enough is known.
@@ -154,20 +178,37 @@ func (l *Learner) Probe() (silence time.Duration, ok bool) {
 	if l.settled {
 		return 0, false
 	}
-	if l.tries > 0 {
-		return l.trying, true // failed, and not yet confirmed
-	}
-	if p := l.prior.Good; p > l.f.Good && (l.f.Bad == 0 || p < l.f.Bad) && (l.doubt == 0 || p < l.doubt) {
+	if p := l.prior.Good; p > l.f.Good && below(p, l.f.Bad) && below(p, l.doubt) && !l.failed(p) {
 		return min(p, l.c.Max), true
 	}
-	lo, hi := float64(max(l.f.Good, l.c.Min)), float64(l.c.Max)
+	lo, hi := max(l.f.Good, l.c.Min), l.end()
+	for _, s := range []strikes{l.fails, l.resets} {
+		if len(s) > 0 && s[0] < hi {
+			hi = s[0]
+		}
+	}
+	if float64(hi) <= float64(lo)*l.c.Precision && hi < l.end() {
+		return hi, true // the search has come to a failure: is it true?
+	}
+	return time.Duration(math.Sqrt(float64(lo) * float64(hi))).Truncate(time.Millisecond), true
+}
+
+// below reports whether d is shorter than limit, if there is one.
+func below(d, limit time.Duration) bool { return limit == 0 || d < limit }
+
+// failed reports whether d, or less, has failed, be it once.
+func (l *Learner) failed(d time.Duration) bool { return len(l.fails) > 0 && l.fails[0] <= d }
+
+// end is the shortest silence that need not be tried.
+func (l *Learner) end() time.Duration {
+	end := l.c.Max
 	if l.f.Bad > 0 {
-		hi = float64(l.f.Bad)
+		end = min(end, l.f.Bad)
 	}
 	if l.doubt > 0 {
-		hi = min(hi, float64(l.doubt))
+		end = min(end, l.doubt)
 	}
-	return time.Duration(math.Sqrt(lo * hi)).Truncate(time.Millisecond), true
+	return end
 }
 
 // Ended tells the outcome of a silence: of a probe, or of the live connection
@@ -178,7 +219,7 @@ func (l *Learner) Ended(silence time.Duration, o Outcome, now time.Time) {
 	case Survived:
 		l.survived(silence, now)
 	case Silent:
-		l.failed(silence, now)
+		l.silent(silence, now)
 	case Reset:
 		l.reset(silence)
 	case Unrelated:
@@ -191,28 +232,21 @@ func (l *Learner) reset(silence time.Duration) {
 	if silence <= max(l.f.Good, l.c.Min) || l.settled {
 		return
 	}
-	if l.resets == 0 || silence < l.resetAt {
-		l.resets, l.resetAt = 0, silence
-	}
-	if l.resets++; l.resets < l.c.Confirm {
-		return
-	}
-	l.resets, l.doubt = 0, silence
 	l.probes++
-	l.settle()
+	if against := l.resets.add(silence, l.c.Confirm); against > 0 {
+		l.doubt = against
+		l.settle()
+	}
 }
 
 func (l *Learner) survived(silence time.Duration, now time.Time) {
-	if l.tries > 0 && silence >= l.trying {
-		l.tries = 0 // what failed before was not the NAT
-	}
-	if l.resets > 0 && silence >= l.resetAt {
-		l.resets = 0
-	}
+	l.fails.survived(silence) // what failed there was not the NAT
+	l.resets.survived(silence)
 	if l.doubt > 0 && silence >= l.doubt {
 		l.doubt = 0
 	}
 	if silence < l.f.Good {
+		l.settle()
 		return
 	}
 	probed := silence > l.f.Good
@@ -234,25 +268,22 @@ func (l *Learner) survived(silence time.Duration, now time.Time) {
 	l.settle()
 }
 
-func (l *Learner) failed(silence time.Duration, now time.Time) {
+func (l *Learner) silent(silence time.Duration, now time.Time) {
 	// What was silent when another one failed failed of the same: of a NAT that
 	// was restarted, which is no confirmation.
-	if l.tries > 0 && now.Add(-silence).Before(l.lastFail) {
+	if len(l.fails) > 0 && now.Add(-silence).Before(l.lastFail) {
 		return
 	}
 	l.lastFail = now
-	if l.tries == 0 || silence < l.trying {
-		l.tries, l.trying = 0, silence
-	}
-	if l.tries++; l.tries < l.c.Confirm {
-		l.settled = false // it must be looked into, also when all seemed known
-		return
-	}
-	l.tries = 0
 	l.probes++
+	against := l.fails.add(silence, l.c.Confirm)
+	if against == 0 {
+		l.settled = l.settled && silence >= l.f.Bad && l.f.Bad > 0
+		return // else it must be looked into, also when all seemed known
+	}
 	l.f.At = now
-	if l.f.Bad == 0 || silence < l.f.Bad {
-		l.f.Bad = silence
+	if l.f.Bad == 0 || against < l.f.Bad {
+		l.f.Bad = against
 	}
 	if l.f.Good >= l.f.Bad {
 		l.f.Good = 0 // the network is worse than it was: begin below
@@ -265,14 +296,7 @@ func (l *Learner) failed(silence time.Duration, now time.Time) {
 
 // settle ends the search when the bracket is narrow enough.
 func (l *Learner) settle() {
-	end := l.c.Max
-	if l.f.Bad > 0 {
-		end = min(end, l.f.Bad)
-	}
-	if l.doubt > 0 {
-		end = min(end, l.doubt)
-	}
-	l.settled = float64(end) <= float64(max(l.f.Good, l.c.Min))*l.c.Precision
+	l.settled = float64(l.end()) <= float64(max(l.f.Good, l.c.Min))*l.c.Precision
 }
 
 // Stale has what was found probed again, once it is older than Config.Fresh:
@@ -282,6 +306,6 @@ func (l *Learner) Stale(now time.Time) bool {
 		return false
 	}
 	l.prior, l.f, l.settled = l.f, Finding{}, false
-	l.resets, l.doubt = 0, 0
+	l.fails, l.resets, l.doubt = nil, nil, 0
 	return true
 }

@@ -38,16 +38,26 @@ func probeAll(t *testing.T, l *Learner, n nat, now time.Time) time.Time {
 	return now
 }
 
+// Six probes find the interval, a seventh confirms the last failure.
 func TestFindsTheTimeout(t *testing.T) {
 	for timeout := 16 * time.Second; timeout < 30*time.Minute; timeout = timeout * 21 / 20 {
 		l := New(Config{}, Finding{}, Finding{}, start)
-		probeAll(t, l, nat{timeout: timeout}, start)
+		n, now := nat{timeout: timeout}, start
+		for l.Probes() < 6 {
+			d, ok := l.Probe()
+			if !ok {
+				break
+			}
+			now = now.Add(d)
+			l.Ended(d, n.idle(d), now)
+		}
 		got := l.Interval()
 		if got >= timeout || float64(got) < 0.9*float64(timeout) {
 			t.Errorf("timeout %v: heartbeat every %v", timeout, got)
 		}
-		if l.Probes() > 6 {
-			t.Errorf("timeout %v: %d probes", timeout, l.Probes())
+		probeAll(t, l, n, now)
+		if l.Probes() > 7 || l.Interval() != got {
+			t.Errorf("timeout %v: %d probes, and every %v instead of %v", timeout, l.Probes(), l.Interval(), got)
 		}
 	}
 }
@@ -101,10 +111,20 @@ func TestOneFailureIsNoVerdict(t *testing.T) {
 	if l.Finding().Bad != 0 {
 		t.Error("one failure counted")
 	}
-	if again, ok := l.Probe(); !ok || again != d {
-		t.Errorf("after a failure at %v the next probe is %v", d, again)
+	next, ok := l.Probe()
+	if !ok || next >= d {
+		t.Errorf("after a failure at %v the next probe is %v", d, next)
 	}
-	l.Ended(d, Survived, start)
+	// All shorter ones survive, so that the failure itself is tried again.
+	now := start
+	for ; next < d; next, _ = l.Probe() {
+		now = now.Add(next)
+		l.Ended(next, Survived, now)
+	}
+	if next != d {
+		t.Errorf("what failed at %v is tried again at %v", d, next)
+	}
+	l.Ended(d, Survived, now)
 	if f := l.Finding(); f.Good != d || f.Bad != 0 {
 		t.Errorf("found %+v", f)
 	}
@@ -130,7 +150,7 @@ func TestLossDoesNotMislead(t *testing.T) {
 			low++
 		}
 	}
-	// Two failures in a row happen in 1 % of six probes.
+	// It takes two of seven probes.
 	if low > runs/10 {
 		t.Errorf("at 10 %% loss %d of %d settled too low", low, runs)
 	}
@@ -190,7 +210,7 @@ func TestResetsOnlyBoundTheSearch(t *testing.T) {
 			}
 			l.Ended(d, o, start)
 		}
-		if _, ok := l.Probe(); ok || l.Finding().Bad != 0 || l.Probes() > 6 {
+		if _, ok := l.Probe(); ok || l.Finding().Bad != 0 || l.Probes() > 7 {
 			t.Errorf("timeout %v: found %+v after %d probes", timeout, l.Finding(), l.Probes())
 		}
 		if got := l.Interval(); got >= timeout || float64(got) < 0.9*float64(timeout) {

@@ -12,8 +12,11 @@
 //	              │   next probe = √(good·bad)
 //	              └ interval = good less the margin
 //
-// A failure counts against the NAT only when it happened twice at the same
-// silence, since a lost packet looks the same once. A reset, a change of
+// A failure counts against the NAT only when it was seen twice, since a lost
+// packet looks the same once. What fails after some silence would have failed
+// after a longer one: so a failure confirms all those at longer silences, and
+// the search goes on below a single failure as if it were true. Only the last
+// one, where the search has come to, is tried again. A reset, a change of
 // network, a restart of the server never count.
 
 /** What is known about one network. */
@@ -41,7 +44,7 @@ const bounds = {
   margin: 0.025,
   /** The ratio of the ends of the bracket at which probing stops. */
   precision: 1.08,
-  /** How many failures at one silence count as the NAT's. */
+  /** How many failures at a silence, or at shorter ones, count as the NAT's. */
   confirm: 2,
   /** How long a finding is believed before it is probed again. */
   fresh: 7 * 24 * 3600_000,
@@ -56,8 +59,7 @@ export class Learner {
   readonly #c: Bounds;
   #f = unknown();
   #prior: Finding; // what others found; not yet confirmed here
-  #tries = 0; // failures so far at #trying
-  #trying = 0;
+  #fails: number[] = []; // silences that failed and are not confirmed, the shortest first
   #probes = 0;
   #settled = false;
 
@@ -86,7 +88,7 @@ export class Learner {
     return this.#f;
   }
 
-  /** How many different silences have been probed. */
+  /** How many silences have been judged, confirmations included. */
   get probes(): number {
     return this.#probes;
   }
@@ -94,12 +96,18 @@ export class Learner {
   /** What silence to try next; undefined when enough is known. */
   probe(): number | undefined {
     if (this.#settled) return undefined;
-    if (this.#tries > 0) return this.#trying; // failed, and not yet confirmed
+    const once = this.#fails[0] ?? Infinity;
     const p = this.#prior.good;
-    if (p > this.#f.good && (this.#f.bad === 0 || p < this.#f.bad)) return Math.min(p, this.#c.max);
+    if (p > this.#f.good && (this.#f.bad === 0 || p < this.#f.bad) && p < once) return Math.min(p, this.#c.max);
     const lo = Math.max(this.#f.good, this.#c.min);
-    const hi = this.#f.bad > 0 ? this.#f.bad : this.#c.max;
+    const hi = Math.min(once, this.#end);
+    if (hi <= lo * this.#c.precision && hi < this.#end) return hi; // the search has come to a failure: is it true?
     return Math.floor(Math.sqrt(lo * hi));
+  }
+
+  /** The shortest silence that need not be tried. */
+  get #end(): number {
+    return this.#f.bad > 0 ? Math.min(this.#c.max, this.#f.bad) : this.#c.max;
   }
 
   /**
@@ -112,8 +120,8 @@ export class Learner {
   }
 
   #survived(silence: number, now: number): void {
-    if (this.#tries > 0 && silence >= this.#trying) this.#tries = 0; // what failed before was not the NAT
-    if (silence < this.#f.good) return;
+    this.#fails = this.#fails.filter((d) => d > silence); // what failed there was not the NAT
+    if (silence < this.#f.good) return this.#settle();
     const probed = silence > this.#f.good;
     this.#f = { ...this.#f, good: silence, at: now };
     if (this.#f.bad > 0 && this.#f.bad <= silence) this.#f.bad = 0; // it was wrong, or the network is better now
@@ -129,18 +137,17 @@ export class Learner {
   }
 
   #failed(silence: number, now: number): void {
-    if (this.#tries === 0 || silence < this.#trying) {
-      this.#tries = 0;
-      this.#trying = silence;
-    }
-    if (++this.#tries < this.#c.confirm) {
-      this.#settled = false; // it must be looked into, also when all seemed known
+    this.#probes++;
+    this.#fails = [...this.#fails, silence].sort((a, b) => a - b);
+    const against = this.#fails[this.#c.confirm - 1];
+    if (against === undefined) {
+      // It must be looked into, also when all seemed known.
+      this.#settled = this.#settled && this.#f.bad > 0 && silence >= this.#f.bad;
       return;
     }
-    this.#tries = 0;
-    this.#probes++;
+    this.#fails = this.#fails.filter((d) => d < against);
     const f = { ...this.#f, at: now };
-    if (f.bad === 0 || silence < f.bad) f.bad = silence;
+    if (f.bad === 0 || against < f.bad) f.bad = against;
     if (f.good >= f.bad) f.good = 0; // the network is worse than it was: begin below
     this.#f = f;
     if (this.#prior.good >= f.bad) this.#prior = unknown();
@@ -149,8 +156,7 @@ export class Learner {
 
   /** Ends the search when the bracket is narrow enough. */
   #settle(): void {
-    const end = this.#f.bad > 0 ? Math.min(this.#c.max, this.#f.bad) : this.#c.max;
-    this.#settled = end <= Math.max(this.#f.good, this.#c.min) * this.#c.precision;
+    this.#settled = this.#end <= Math.max(this.#f.good, this.#c.min) * this.#c.precision;
   }
 
   /**
@@ -161,6 +167,7 @@ export class Learner {
     if (!this.#settled || now - this.#f.at < this.#c.fresh) return false;
     this.#prior = this.#f;
     this.#f = unknown();
+    this.#fails = [];
     this.#settled = false;
     return true;
   }

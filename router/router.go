@@ -188,6 +188,9 @@ func (r *Router) Presence(user string) []Presence {
 	defer sh.mu.RUnlock()
 	var ps []Presence
 	for s := sh.live[user]; s != nil; s = s.peer {
+		if s.forgotten.Load() {
+			continue // it is about to end
+		}
 		ps = append(ps, Presence{s.who.Device, s.door, time.UnixMilli(s.since).UTC()})
 	}
 	return ps

@@ -23,6 +23,8 @@ type Session struct {
 	since  int64 // Unix milliseconds
 	door   Door
 	closed bool
+	// forgotten is set by Forget.
+	forgotten atomic.Bool
 	// uncounted says that Close has nothing to take from the door's count.
 	uncounted bool
 
@@ -226,6 +228,9 @@ func (s *Session) Close() {
 		return
 	}
 	s.closed = true
+	if s.forgotten.Load() {
+		s.r.mail.DropCursor(s.who.User, s.who.Device)
+	}
 	if !s.uncounted {
 		s.r.live[s.door].Add(-1)
 	}

@@ -189,6 +189,8 @@ type Mailbox struct {
 	sets    []*frame.Set // guarded by mu; to be written
 	signals []signal     // guarded by mu; to be written
 
+	asks []*ask // guarded by mu; questions for devices; the first may have been written
+
 	shows  map[string]bool            // guarded by mu; whom Show was called for
 	online map[string]map[string]bool // guarded by mu; who has said so, by user and device
 

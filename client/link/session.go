@@ -113,6 +113,7 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	h.Network = mb.net
+	h.Caps = frame.CapDevices
 	if mb.cfg.OnSignal != nil {
 		h.Caps |= frame.CapSignals
 	}
@@ -234,6 +235,7 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	mb.live = nil
+	mb.unaskLocked()
 	if s.moved {
 		return errMoved
 	}
@@ -286,6 +288,8 @@ func (mb *Mailbox) handle(s *session, raw frame.Raw) error {
 		s.brought = s.in.Place
 		mb.mu.Unlock()
 		mb.gap(after, s.in.Place+1)
+	case *frame.DeviceList:
+		return mb.listed(f)
 	case *frame.Signalled:
 		return mb.signalled(s, f)
 	case *frame.Ping:

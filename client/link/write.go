@@ -71,6 +71,7 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	}
 	mb.sets = nil
 	b = mb.signalsLocked(b, s)
+	b = mb.asksLocked(b, s)
 	for _, f := range s.pongs {
 		b = frame.AppendAck(b, f, s.ackLocked(mb))
 	}

@@ -51,8 +51,10 @@ type link struct {
 	heard   int64 // Unix milliseconds, when bytes came last
 	expires int64 // Unix milliseconds, when the token ends; zero is never
 
-	held []mailbox.Entry // handed out by the session and not sent yet
-	hold *hold           // nil if the client never was in the background
+	caps  uint8           // agreed
+	asked *asked          // nil if the client never asked for its devices
+	held  []mailbox.Entry // handed out by the session and not sent yet
+	hold  *hold           // nil if the client never was in the background
 
 	login atomic.Pointer[login] // from the goroutine that verifies
 	end   atomic.Uint32         // a frame.CloseCode, from the router
@@ -160,6 +162,10 @@ func (l *link) frame(raw frame.Raw) error {
 		if l.signals != nil {
 			return l.signal(raw)
 		}
+	case frame.TypeDevices:
+		if l.caps&frame.CapDevices != 0 {
+			return l.devices(raw)
+		}
 	case frame.TypeClose:
 		l.quit(errBye(frame.CloseDone))
 	case frame.TypeHello:
@@ -183,6 +189,9 @@ func (l *link) Wake() error {
 	case welcomed:
 		if l.signals != nil {
 			l.tellSignals()
+		}
+		if l.asked != nil {
+			l.listDevices()
 		}
 		l.deliver()
 	case leaving:

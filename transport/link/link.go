@@ -45,9 +45,9 @@
 //
 //	0x01 HELLO     0x02 WELCOME   0x03 CLOSE     0x04 PING      0x05 PONG
 //	0x06 SET       0x07 STORED    0x08 REFUSED   0x09 ACK       0x0a TRIMMED
-//	0x10 SIGNAL    0x11 SIGNALLED
+//	0x10 SIGNAL    0x11 SIGNALLED 0x12 DEVICES   0x13 DEVICELIST
 //	0x40 to 0x5f   MSG, with five flags    0x60 to 0x7f   SEND, with five flags
-//	0x12 to 0x15   reserved
+//	0x14, 0x15     reserved
 //	0x00, 0x16     never assigned; the second begins a TLS handshake
 //
 // # Session frames
@@ -80,7 +80,7 @@
 // server answers with are agreed. Frames of what was not agreed are not said
 // to the client, and are skipped by the server.
 //
-//	1 learning, see Probes   2 signals
+//	1 learning, see Probes   2 signals   4 devices
 //
 // WELCOME names the user's canonical address, and as cursor the place after
 // which messages follow. Times are Unix milliseconds, durations milliseconds,
@@ -232,4 +232,19 @@
 // when the device has no connection any more it says offline for it. Ask is
 // the wish to be told; whether it is answered is for the other client to say.
 // Who may see whom the server does not decide.
+//
+// # Devices
+//
+// With bit 4 of caps the client may ask for the devices of its account. The
+// payload of DEVICES is empty, or the name of one that is to be removed before
+// that: its session ends with removed, and its cursor is forgotten. The server
+// answers with DEVICELIST; one question may be unanswered. Of each device come
+//
+//	name    a string
+//	way     0 if it is not connected; 1 link, 2 poll, 3 xmpp, 4 mqtt
+//	seen    when it last connected or acknowledged, Unix milliseconds
+//	behind  how many places it has not acknowledged
+//
+// The one seen last comes first, and at most as many as the client's maxframe
+// has room for.
 package link

@@ -56,6 +56,7 @@ func (l *link) hello(raw frame.Raw) error {
 	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
 		l.learns = &learner{network: l.network(f.Network), told: f.Caps&frame.CapProbe != 0}
 	}
+	l.caps = uint8(f.Caps & (frame.CapDevices))
 	if f.Caps&frame.CapSignals != 0 && f.Probe == 0 {
 		l.signals = new(signals)
 	}
@@ -228,7 +229,7 @@ func (l *link) verified(r *login) {
 		Interval: uint64(l.interval), MaxFrame: uint64(l.d.maxFrame), Window: uint64(l.window),
 		Inflight: uint64(l.d.cfg.Inflight), Peers: uint64(l.d.cfg.Peers),
 	}
-	w.Expires = l.endsWith(r.who)
+	w.Expires, w.Caps = l.endsWith(r.who), uint64(l.caps)
 	if l.learns != nil && l.learns.told {
 		w.Caps |= frame.CapProbe
 		w.Good, w.Bad = l.prior()

@@ -6,7 +6,7 @@ import { Outbox } from './outbox.js';
 import { Presence } from './presence.js';
 import { liveAnswer, Prober } from './prober.js';
 import type { Entry, State, Store } from './store/store.js';
-import { ClosedError, type ConnectionState, type Draft, type Events, type Receipt, RefusedError } from './types.js';
+import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt, RefusedError } from './types.js';
 import { type Connection, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
 
 /** A token, or what gives a fresh one; or a name and a password. */
@@ -77,6 +77,7 @@ export class Client {
   #network: string;
   #background = false;
   #interval = 0; // agreed, between heartbeats
+  #asks: { answer: (list: Device[]) => void; fail: (e: Error) => void }[] = []; // for devices
   #refusals: Entry[] = []; // what could not be stored at present
   #last = 0; // number of the last id
   #ahead = 0; // the server's clock, by so many milliseconds
@@ -197,6 +198,32 @@ export class Client {
     return (this.#online && this.#connection?.signal(to, kind, data ?? new Uint8Array(0))) || false;
   }
 
+  /**
+   * The devices of the account, the one seen last first, this one too. The
+   * promise is rejected with an OfflineError without a long connection.
+   */
+  devices(): Promise<Device[]> {
+    return this.#ask('');
+  }
+
+  /**
+   * Removes a device of the account, and lists those that are left. The server
+   * ends its connection and forgets its place; it can come back, as a new one,
+   * as long as its password or token is good.
+   */
+  forget(device: string): Promise<Device[]> {
+    if (device === '') throw new TypeError('forget which device?');
+    return this.#ask(device);
+  }
+
+  #ask(forget: string): Promise<Device[]> {
+    return new Promise((answer, fail) => {
+      if (this.#closed) return fail(this.#closed);
+      if (!this.#online || !this.#connection?.devices(forget)) return fail(new OfflineError('there is no long connection'));
+      this.#asks.push({ answer, fail });
+    });
+  }
+
   /** Tells a user that this device is online, now and after each reconnect; when it is gone the server tells him that. */
   show(to: string): void {
     this.#presence.show(to);
@@ -281,6 +308,7 @@ export class Client {
     this.#prober.stop();
     this.#connection?.drop();
     this.#connection = undefined;
+    this.#unask();
     this.#inbox.close();
     this.#become({ state: 'closed', reason: { code: why.code, text: why.message } });
     this.#outbox.abandon(why);
@@ -381,6 +409,11 @@ export class Client {
     return login;
   }
 
+  /** The connection is gone, and the answers with it. */
+  #unask(): void {
+    for (const a of this.#asks.splice(0)) a.fail(new OfflineError('the connection broke before the answer'));
+  }
+
   #owner(era: number): Owner {
     const live = () => era === this.#era;
     return {
@@ -390,6 +423,7 @@ export class Client {
       take: () => (live() ? this.#take() : undefined),
       stored: (e, seq, duplicate) => this.#stored({ id: e.id, seq, duplicate }),
       refused: (e, code, text) => this.#refused(e, code, text),
+      devices: (list) => live() && this.#asks.shift()?.answer(list),
       signalled: (s) => {
         if (!live()) return;
         this.#presence.heard(s);
@@ -500,6 +534,7 @@ export class Client {
 
   #ended(end: End, unanswered: Entry[]): void {
     this.#era++;
+    this.#unask();
     this.#prober.stop();
     this.#connection = undefined;
     this.#outbox.giveBack(unanswered);
@@ -559,6 +594,7 @@ export class Client {
     const login = await this.#credentials().catch(() => undefined);
     if (!login || era !== this.#era) return;
     this.#era++;
+    this.#unask();
     this.#prober.stop();
     this.#outbox.giveBack(this.#connection?.drop() ?? []);
     this.#round = [this.#way]; // back to it, if the better one does not hold

@@ -41,4 +41,4 @@ export type { Options } from './options.js';
 export { indexedDBStore } from './store/indexeddb.js';
 export { memoryStore } from './store/memory.js';
 export type { Entry, State, Store } from './store/store.js';
-export { type Attr, ClosedError, type ConnectionState, type Draft, type Events, Message, type Receipt, RefusedError, type Signal, type Urgency } from './types.js';
+export { type Attr, ClosedError, type ConnectionState, type Device, type Draft, type Events, Message, OfflineError, type Receipt, RefusedError, type Signal, type Urgency } from './types.js';

@@ -1,7 +1,7 @@
 // The long connection: a Session, the carrier under it, and a timer.
 
 import { Alarm, type Clock } from './clock.js';
-import { capProbe, capSignals, type Welcome } from './codec/fields.js';
+import { capDevices, capProbe, capSignals, type Welcome } from './codec/fields.js';
 import type { Delivered } from './codec/stream.js';
 import type { Outcome } from './learn.js';
 import { Probe } from './probe.js';
@@ -116,7 +116,7 @@ class Link implements Connection {
     this.#clock = o.clock;
     this.#owner = owner;
     this.#session = new Session(
-      { hello: { ...login, caps: capProbe | capSignals, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
+      { hello: { ...login, caps: capProbe | capSignals | capDevices, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
       {
         welcomed: (w) => this.#welcomed(w),
         message: (m) => owner.message(this.#message(m)),
@@ -125,6 +125,7 @@ class Link implements Connection {
         refused: (e, code, text) => owner.refused(e, code, text),
         survived: (silence) => owner.survived(silence),
         renewed: (expires) => owner.renewed(expires),
+        devices: (list) => owner.devices(list.map((d) => ({ ...d, seen: new Date(d.seen) }))),
         signalled: (from, device, kind, data) => owner.signalled({ from, device, kind, data }),
         ended: (end) => (this.#end = end),
         trace: (line) => owner.trace(line),
@@ -196,6 +197,12 @@ class Link implements Connection {
     let said = false;
     this.#do((now) => (said = this.#session.signal(to, kind, data, now)));
     return said;
+  }
+
+  devices(forget: string): boolean {
+    let asked = false;
+    this.#do((now) => (asked = this.#session.devices(forget, now)));
+    return asked;
   }
 
   set(change: Change): void {

@@ -285,6 +285,10 @@ class Poll implements Connection {
     return false;
   }
 
+  devices(): boolean {
+    return false;
+  }
+
   // A request is answered or fails by itself.
   check(): void {}
 

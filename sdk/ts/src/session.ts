@@ -2,9 +2,10 @@
 // the time go in, bytes and events come out.
 
 import { ProtocolError } from './codec/bytes.js';
-import { capSignals, type Close, type Hello, version, type Welcome } from './codec/fields.js';
+import { capDevices, capSignals, type Close, type Hello, version, type Welcome } from './codec/fields.js';
 import { decode, encode, type Frame, type Raw, Splitter } from './codec/frame.js';
 import { newSend } from './codec/message.js';
+import type { DeviceList } from './codec/device.js';
 import { fits } from './codec/signal.js';
 import { type Delivered, MsgReader, SendWriter } from './codec/stream.js';
 import { format } from './codec/text.js';
@@ -20,6 +21,7 @@ export interface SessionEvents {
   refused(e: Entry, code: string, text: string): void;
   survived(silence: number): void;
   renewed(expires: number): void;
+  devices(list: DeviceList['devices']): void;
   signalled(from: string, device: string, kind: string, body: Uint8Array): void;
   ended(end: End): void;
   trace(line: () => string): void;
@@ -48,6 +50,7 @@ export class Session {
   #reader: MsgReader | undefined;
   #writer: SendWriter | undefined;
 
+  #asks: string[] = []; // questions for devices; the first one has been written
   #sent: Entry[] = []; // not answered, oldest first
   #told = 0; // the place that Stored told last
   #brought = 0; // the place of the last message on this connection
@@ -200,6 +203,14 @@ export class Session {
     return true;
   }
 
+  /** Asks for the devices, one question after another; false if that cannot be. */
+  devices(forget: string, now: number): boolean {
+    if (this.#state !== 'welcomed' || !(this.#welcome!.caps! & capDevices)) return false;
+    this.#asks.push(forget);
+    if (this.#asks.length === 1) this.#write({ type: 'devices', forget }, now);
+    return true;
+  }
+
   /** The application has everything up to here. */
   handled(place: number, more: boolean, now: number): void {
     this.#handled = Math.max(this.#handled, place);
@@ -287,6 +298,10 @@ export class Session {
         return;
       case 'refused':
         return this.#on.refused(this.#answered(), f.code, f.text);
+      case 'devicelist':
+        if (this.#asks.shift() === undefined) throw new ProtocolError('link: the server lists devices unasked');
+        if (this.#asks.length > 0) this.#write({ type: 'devices', forget: this.#asks[0]! }, now);
+        return this.#on.devices(f.devices);
       case 'signalled': {
         const { address, device } = this.#reader!.signal(f);
         return this.#on.signalled(address, device, f.kind, f.body.slice());

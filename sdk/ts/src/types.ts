@@ -88,6 +88,22 @@ export class Message {
   }
 }
 
+/** One reader of the mailbox. */
+export interface Device {
+  name: string;
+  /** How it is connected: "link", "poll", "xmpp" or "mqtt"; empty if it is not. */
+  way: string;
+  /** When it last connected or acknowledged. */
+  seen: Date;
+  /** How many places it has not acknowledged: at most so many messages. */
+  behind: number;
+}
+
+/** There is no connection for what needs one, or it broke before the answer. */
+export class OfflineError extends Error {
+  override name = 'OfflineError';
+}
+
 /** A word of the moment. */
 export interface Signal {
   /** The sender's address. */

@@ -3,7 +3,7 @@
 
 import type { Outcome } from './learn.js';
 import type { Entry } from './store/store.js';
-import type { Message, Signal } from './types.js';
+import type { Device, Message, Signal } from './types.js';
 
 /** What a connection says when it begins. */
 export interface Login {
@@ -56,6 +56,8 @@ export interface Owner {
   gap(to: number): void;
   /** Somebody says something of the moment. */
   signalled(s: Signal): void;
+  /** Answers the oldest question for devices. */
+  devices(list: Device[]): void;
   /** The next message to be sent, which the connection answers or returns. */
   take(): Entry | undefined;
   stored(e: Entry, seq: number, duplicate: boolean): void;
@@ -91,6 +93,8 @@ export interface Connection {
   handled(place: number, more: boolean): void;
   /** Says something of the moment; false if that cannot be. */
   signal(to: string, kind: string, data: Uint8Array): boolean;
+  /** Asks for the devices, after one has been removed unless forget is empty; false if that cannot be. */
+  devices(forget: string): boolean;
   /** Changes what was agreed. */
   set(change: Change): void;
   /** Asks whether the server is still there, and gives it so long to answer. */

@@ -42,6 +42,7 @@ class Actor {
         stored: (e, seq, duplicate) => this.heard.push(`stored ${e.id} ${seq} ${duplicate}`),
         refused: (e, code) => this.heard.push(`refused ${e.id} ${code}`),
         survived: () => {},
+        devices: (list) => this.heard.push(`${list.length} devices`),
         signalled: (from, device, kind) => this.heard.push(`${kind} ${from}/${device}`),
         renewed: (at) => this.heard.push(`renewed ${at}`),
         ended: (end) => (this.end = end),
@@ -69,6 +70,9 @@ class Actor {
       }
       case 'signal':
         this.#session.signal(this.#names.to(frame.to), frame.kind, frame.body, now);
+        break;
+      case 'devices':
+        this.#session.devices(frame.forget, now);
         break;
       case 'ack':
         this.#session.handled((this.#place += frame.step), false, now);

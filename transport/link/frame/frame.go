@@ -36,10 +36,12 @@ const (
 	TypeAck     Type = 0x09
 	TypeTrimmed Type = 0x0a
 	// Those that follow are said only to who asked for them by a bit of caps.
-	TypeSignal    Type = 0x10
-	TypeSignalled Type = 0x11
-	TypeMsg       Type = 0x40 // to 0x5f
-	TypeSend      Type = 0x60 // to 0x7f
+	TypeSignal     Type = 0x10
+	TypeSignalled  Type = 0x11
+	TypeDevices    Type = 0x12
+	TypeDeviceList Type = 0x13
+	TypeMsg        Type = 0x40 // to 0x5f
+	TypeSend       Type = 0x60 // to 0x7f
 
 	flagBits = 0x1f
 	ackBit   = 0x80 // on any frame of the client's: an acknowledgement stands first in the payload
@@ -192,6 +194,10 @@ func Decode(r Raw) (Frame, error) {
 		f = new(Signal)
 	case TypeSignalled:
 		f = new(Signalled)
+	case TypeDevices:
+		f = new(Devices)
+	case TypeDeviceList:
+		f = new(DeviceList)
 	default:
 		return &Unknown{T: r.Type, Payload: r.Payload}, nil
 	}

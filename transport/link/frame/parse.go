@@ -205,6 +205,18 @@ func (p *parser) frame(verb string, body []byte) Frame {
 		return f
 	case "SIGNAL":
 		return &Signal{p.recipient(), p.unquote(p.next()), body}
+	case "DEVICES":
+		f := new(Devices)
+		if w, ok := p.prefixed("forget="); ok {
+			f.Forget = p.unquote(w)
+		}
+		return f
+	case "DEVICELIST":
+		f := new(DeviceList)
+		for len(p.words) > 0 {
+			f.Devices = append(f.Devices, p.device(p.next()))
+		}
+		return f
 	case "SIGNALLED":
 		return &Signalled{p.peer(p.next()), p.unquote(p.next()), body}
 	case "MSG":
@@ -243,6 +255,19 @@ func (p *parser) run(s string) (r Run) {
 	}
 	r.Count, r.Step = p.number(s[:i]), p.signed(s[i:])
 	return r
+}
+
+func (p *parser) device(s string) Device {
+	c := p.list(s, 4)
+	d := Device{Name: c[0], Seen: p.fieldValue("time", c[2]), Behind: p.number(c[3])}
+	if c[1] != "-" {
+		n, err := unword(wayWords[:], c[1])
+		if err != nil || n == 0 {
+			p.fail("no such way %q", c[1])
+		}
+		d.Way = Way(n)
+	}
+	return d
 }
 
 func (p *parser) recipient() Peer {

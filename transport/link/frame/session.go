@@ -57,6 +57,7 @@ type Welcome struct {
 const (
 	CapProbe   = 1 << 0 // the client learns its heartbeat by probes, and the server takes them
 	CapSignals = 1 << 1 // Signal and Signalled
+	CapDevices = 1 << 2 // Devices and DeviceList
 )
 
 // Set changes what was agreed. From the client: all but Expires. From

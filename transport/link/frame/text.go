@@ -19,7 +19,7 @@ import (
 
 func (t Type) String() string {
 	names := [...]string{1: "HELLO", "WELCOME", "CLOSE", "PING", "PONG", "SET", "STORED", "REFUSED", "ACK", "TRIMMED",
-		TypeSignal: "SIGNAL", TypeSignalled: "SIGNALLED"}
+		TypeSignal: "SIGNAL", TypeSignalled: "SIGNALLED", TypeDevices: "DEVICES", TypeDeviceList: "DEVICELIST"}
 	switch {
 	case int(t) < len(names) && names[t] != "":
 		return names[t]
@@ -201,6 +201,26 @@ const (
 	timeLayout = "2006-01-02T15:04:05.000Z"
 	maxTime    = 253402300799999 // the end of the year 9999
 )
+
+func (f *Devices) String() string {
+	l := newLine(TypeDevices)
+	if f.Forget != "" {
+		l.add("forget=%s", quote(f.Forget))
+	}
+	return l.String()
+}
+
+func (f *DeviceList) String() string {
+	l := newLine(TypeDeviceList)
+	for _, d := range f.Devices {
+		way := "-"
+		if d.Way != WayNone {
+			way = d.Way.String()
+		}
+		l.add("%s,%s,%s,%d", quote(d.Name), way, fieldText("time", d.Seen), d.Behind)
+	}
+	return l.String()
+}
 
 func (l *line) recipient(p *Peer) *line {
 	if p.New {

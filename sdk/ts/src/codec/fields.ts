@@ -118,6 +118,8 @@ export const capProbe = 1;
 
 /** And: Signal and Signalled. */
 export const capSignals = 2;
+/** And: Devices and DeviceList. */
+export const capDevices = 4;
 
 /** A "count" is left out when it is zero, a "number" only when it is undefined. */
 type Kind = 'text' | 'count' | 'number' | 'code';

@@ -4,8 +4,9 @@
 //
 // What decodes encodes to the same bytes: there is one encoding of each frame.
 
-import { malformed, ProtocolError, Reader, uvarint, uvarintSize, Writer } from './bytes.js';
+import { malformed, ProtocolError, Reader, utf8, uvarint, uvarintSize, Writer } from './bytes.js';
 import { refusedWords, unword, word } from './codes.js';
+import { type DeviceList, type Devices, readDeviceList, writeDeviceList } from './device.js';
 import { type Listed, readListed, writeListed } from './fields.js';
 import { readSignal, type Signal, type Signalled, writeSignal } from './signal.js';
 import { type Msg, msgFlags, readMsg, readSend, type Send, sendFlags, writeMsg, writeSend } from './message.js';
@@ -57,10 +58,10 @@ export interface Unknown {
   payload: Uint8Array;
 }
 
-export type Frame = Listed | Ping | Stored | Refused | Step | Send | Msg | Signal | Signalled | Unknown;
+export type Frame = Listed | Ping | Stored | Refused | Step | Send | Msg | Signal | Signalled | Devices | DeviceList | Unknown;
 
 // Zero is never assigned, nor is 0x16, with which a TLS handshake begins.
-const types = ['', 'hello', 'welcome', 'close', 'ping', 'pong', 'set', 'stored', 'refused', 'ack', 'trimmed', '', '', '', '', '', 'signal', 'signalled'] as const;
+const types = ['', 'hello', 'welcome', 'close', 'ping', 'pong', 'set', 'stored', 'refused', 'ack', 'trimmed', '', '', '', '', '', 'signal', 'signalled', 'devices', 'devicelist'] as const;
 const typeMsg = 0x40; // to 0x5f
 const typeSend = 0x60; // to 0x7f
 const flagBits = 0x1f;
@@ -136,6 +137,10 @@ export function decode(raw: Raw): Frame {
     case 'signal':
     case 'signalled':
       return readSignal(type, r);
+    case 'devices':
+      return { type, forget: r.text(r.left) };
+    case 'devicelist':
+      return readDeviceList(r);
     default:
       return { type: 'unknown', number: raw.number, payload: raw.payload };
   }
@@ -199,6 +204,10 @@ function writePayload(w: Writer, f: Frame): void {
     case 'signal':
     case 'signalled':
       return writeSignal(w, f);
+    case 'devices':
+      return w.bytes(utf8(f.forget));
+    case 'devicelist':
+      return writeDeviceList(w, f);
     case 'ack':
     case 'trimmed':
       return w.uvarint(f.step);

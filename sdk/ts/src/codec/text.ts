@@ -39,6 +39,10 @@ function words(f: Frame): string[] {
       return ['SIGNAL', recipient(f.to), quote(f.kind), ...body(f.body)];
     case 'signalled':
       return ['SIGNALLED', peer(f.from), quote(f.kind), ...body(f.body)];
+    case 'devices':
+      return ['DEVICES', ...(f.forget === '' ? [] : [`forget=${quote(f.forget)}`])];
+    case 'devicelist':
+      return ['DEVICELIST', ...f.devices.map((d) => `${quote(d.name)},${d.way || '-'},${moment(d.seen)},${d.behind}`)];
     case 'unknown':
       return ['0x' + f.number.toString(16).padStart(2, '0'), ...body(f.payload)];
     default:
@@ -61,12 +65,14 @@ function fields(f: Listed): string[] {
 
 const lastTime = 253402300799999; // the end of the year 9999
 
+const moment = (v: number): string => (v <= lastTime ? new Date(v).toISOString() : String(v));
+
 function fieldText(s: Spec, v: string | number): string {
   if (s.name === 'token' || s.name === 'password') return '***';
   if (s.kind === 'code') return String(v);
   if (typeof v === 'string') return quote(v);
   if (['interval', 'back', 'probe', 'good', 'bad', 'hold'].includes(s.name)) return duration(v);
-  if ((s.name === 'time' || s.name === 'expires') && v <= lastTime) return new Date(v).toISOString();
+  if (s.name === 'time' || s.name === 'expires') return moment(v);
   return String(v);
 }
 

@@ -98,6 +98,16 @@ function parseFrame(verb: string, words: string[], body: Uint8Array): Frame {
     }
     case 'SIGNAL':
       return { type: 'signal', to: recipient(words.shift()!), kind: unquote(words.shift()!), body };
+    case 'DEVICES':
+      return { type: 'devices', forget: unquote(prefixed(words, 'forget=') ?? '') };
+    case 'DEVICELIST':
+      return {
+        type: 'devicelist',
+        devices: words.splice(0).map((w) => {
+          const [name = '', way = '', seen = '', behind = ''] = list(w);
+          return { name, way: way === '-' ? '' : way, seen: /^\d+$/.test(seen) ? Number(seen) : Date.parse(seen), behind: Number(behind) };
+        }),
+      };
     case 'SIGNALLED':
       return { type: 'signalled', from: peer(words.shift()!), kind: unquote(words.shift()!), body };
     case 'MSG': {

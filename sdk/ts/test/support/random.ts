@@ -40,9 +40,15 @@ export function random(seed: number) {
   };
 
   const frame = (): Frame => {
-    switch (int(11)) {
+    switch (int(12)) {
       case 0:
         return fields(pick(['hello', 'welcome', 'set', 'close'] as const));
+      case 11:
+        if (int(2)) return { type: 'devices', forget: text() };
+        return {
+          type: 'devicelist',
+          devices: Array.from({ length: int(4) }, () => ({ name: text() || 'd', way: pick(['', 'link', 'poll', 'xmpp', 'mqtt', 'code-9']), seen: size(), behind: size() })),
+        };
       case 10: {
         const kind = pick(['composing', 'ask', 'x', text() || 'y']);
         const { n, define } = peer();

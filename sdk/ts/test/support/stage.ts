@@ -13,6 +13,7 @@
 //	* (nothing)
 //	! signal bob composing     the application says something of the moment; ! show bob, ! hide bob
 //	! online bob@… true        whether the application may know that he is
+//	! devices, ! forget old    it asks for its devices
 //	! slow, ! done, ! fail     the handler takes its time until done; or throws, once
 //	! network wifi, ! background, ! foreground, ! close
 //	! restart                  the program ends at once and begins again with the same store
@@ -153,6 +154,13 @@ export class Stage {
         const [who, is] = cut(rest);
         return assert.equal(String(this.#client!.isOnline(who)), is);
       }
+      case 'devices':
+      case 'forget':
+        void (what === 'devices' ? this.#client!.devices() : this.#client!.forget(rest)).then(
+          (list) => this.#told.push(`devices ${list.map((d) => `${d.name} ${d.way || '-'} ${d.behind}`).join('; ')}`),
+          (e: Error) => this.#told.push(`devices ${e.name}`),
+        );
+        return;
       case 'slow':
         this.#slow = true;
         return;

@@ -1,0 +1,78 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+)
+
+// Device is what is known of one device of a user.
+type Device struct {
+	Name   string
+	Online bool
+	Door   Door // by which it is connected, or was when it attached; if Online
+	// Seen is when it last acknowledged or attached, or, if Online, when it
+	// connected, whichever is later.
+	Seen time.Time
+	// Behind is how many places of the box lie beyond its cursor.
+	Behind uint64
+}
+
+// Devices lists the devices of user, a canonical bare address: those that have
+// a cursor, and those that are connected. The one seen last comes first. It
+// may read the disk.
+func (r *Router) Devices(ctx context.Context, user string) ([]Device, error) {
+	info, err := r.mail.Info(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	cursors, err := r.mail.Cursors(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	behind := func(at mailbox.Seq) uint64 {
+		if info.First > 0 {
+			at = max(at, info.First-1)
+		}
+		return uint64(info.Last - min(at, info.Last))
+	}
+	ds := make([]Device, 0, len(cursors))
+	for _, c := range cursors {
+		ds = append(ds, Device{Name: c.Device, Seen: c.Moved, Behind: behind(c.Seq)})
+	}
+	for _, p := range r.Presence(user) {
+		i := slices.IndexFunc(ds, func(d Device) bool { return d.Name == p.Device })
+		if i < 0 {
+			i = len(ds)
+			ds = append(ds, Device{Name: p.Device, Behind: behind(0)})
+		}
+		d := &ds[i]
+		d.Online, d.Door = true, p.Door
+		if p.Since.After(d.Seen) {
+			d.Seen = p.Since
+		}
+	}
+	slices.SortFunc(ds, func(a, b Device) int {
+		return cmp.Or(b.Seen.Compare(a.Seen), cmp.Compare(a.Name, b.Name))
+	})
+	return ds, nil
+}
+
+// Forget removes a device of user: its place in the box is forgotten, and if
+// it is connected its session is ended with Removed. If it comes back, it is a
+// new device. It does not block.
+func (r *Router) Forget(user, device string) {
+	sh := r.shard(user)
+	sh.mu.RLock()
+	for s := sh.live[user]; s != nil; s = s.peer {
+		if s.who.Device == device {
+			s.forgotten.Store(true) // so its Close forgets once more what it acknowledges until then
+			s.client.End(Removed)
+		}
+	}
+	sh.mu.RUnlock()
+	r.mail.DropCursor(user, device)
+}

@@ -1,16 +1,17 @@
-package pebble
+package pebble_test
 
 import (
 	"testing"
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/internal/storetest"
+	"github.com/posthouse-im/posthouse/client/store/pebble"
 )
 
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
 	storetest.Run(t, func() client.Store {
-		s, err := Open(dir)
+		s, err := pebble.Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -20,19 +21,19 @@ func TestStore(t *testing.T) {
 
 func TestOneProgramAtATime(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir)
+	s, err := pebble.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if s, err := Open(dir); err == nil {
+	if s, err := pebble.Open(dir); err == nil {
 		s.Close()
 		t.Error("opened twice")
 	}
 }
 
 func TestOpenNoDirectory(t *testing.T) {
-	if s, err := Open("/dev/null/x"); err == nil {
+	if s, err := pebble.Open("/dev/null/x"); err == nil {
 		s.Close()
 		t.Error("opened")
 	}

@@ -239,6 +239,9 @@ func (c *client) settle() error {
 		if err := c.inbox.pump(); err != nil {
 			return c.refuse(0, err)
 		}
+		if c.inbox.parting {
+			c.part()
+		}
 	}
 	return nil
 }

@@ -38,7 +38,11 @@ func (a *attachment) cancel() {
 
 // join attaches the client to its user's mailbox, if it is not.
 func (c *client) join() {
-	if c.inbox != nil || c.x != nil && c.x.mail != nil {
+	if c.inbox != nil {
+		c.inbox.parting = false
+		return
+	}
+	if c.x != nil && c.x.mail != nil {
 		return
 	}
 	a := new(attachment)
@@ -101,11 +105,16 @@ func (c *client) part() {
 			return
 		}
 	}
-	if c.inbox != nil {
-		c.inbox.close()
-		c.quota.Add(int32(c.inbox.waiting()))
-		c.inbox = nil
+	if c.inbox == nil {
+		return
 	}
+	// "It MUST complete the delivery of any QoS 1 or QoS 2 messages ... which it
+	// has started to send to the Client" [MQTT-3.10.4-3]
+	if c.inbox.parting = c.inbox.waiting() > 0; c.inbox.parting {
+		return
+	}
+	c.inbox.close()
+	c.inbox = nil
 }
 
 // waiting is how many entries take a place in the client's quota.

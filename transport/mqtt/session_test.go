@@ -375,3 +375,73 @@ func TestDupOf31(t *testing.T) {
 		b S: --
 	`)
 }
+
+// [MQTT-3.10.4-3] in the mailbox: what was being sent comes to its end, and is
+// not sent again to who subscribes later.
+func TestMailboxUnsubscribedInTheMiddle(t *testing.T) {
+	for _, expiry := range []string{"0", "100"} {
+		dialogue(t, Config{}, `
+			b C: CONNECT 4 clean id=b user=bob
+			b S: CONNACK 0x00
+			b C: PUBLISH im/to/alice q1 #1 :one
+			b S: PUBACK #1
+			b C: PUBLISH im/to/alice q1 #2 :two
+			b S: PUBACK #2
+			a C: CONNECT 5 id=a user=alice session-expiry-interval=`+expiry+`
+			a S: CONNACK 0x00 r*
+			a C: SUBSCRIBE #1 im/inbox/# q2
+			a S: SUBACK #1 0x02
+			a S: PUBLISH im/inbox/bob@localhost q2 #16385 *
+			a S: PUBLISH im/inbox/bob@localhost q2 #16386 *
+			a C: PUBREC #16385
+			a S: PUBREL #16385
+			a C: UNSUBSCRIBE #2 im/inbox/#
+			a S: UNSUBACK #2 0x00
+			b C: PUBLISH im/to/alice q1 #3 :three
+			b S: PUBACK #3
+			a S: (nothing)
+			a C: PUBCOMP #16385
+			a C: PUBREC #16386
+			a S: PUBREL #16386
+			a C: PUBCOMP #16386
+			a S: (nothing)
+			a C: SUBSCRIBE #3 im/inbox/# q1
+			a S: SUBACK #3 0x01
+			a S: PUBLISH im/inbox/bob@localhost q1 #16387 *
+			a C: PUBACK #16387
+			a S: (nothing)
+		`)
+	}
+}
+
+// Who unsubscribes and subscribes again in the middle is given each once.
+func TestMailboxSubscribedAgainInTheMiddle(t *testing.T) {
+	dialogue(t, Config{}, `
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH im/to/alice q1 #1 :one
+		b S: PUBACK #1
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 im/inbox/# q2
+		a S: SUBACK #1 0x02
+		a S: PUBLISH im/inbox/bob@localhost q2 #16385 *
+		a C: UNSUBSCRIBE #2 im/inbox/#
+		a S: UNSUBACK #2
+		b C: PUBLISH im/to/alice q1 #3 :two
+		b S: PUBACK #3
+		a C: SUBSCRIBE #3 im/inbox/# q2
+		a S: SUBACK #3 0x02
+		a S: PUBLISH im/inbox/bob@localhost q2 #16386 *
+		a C: PUBREC #16385
+		a S: PUBREL #16385
+		a C: PUBREC #16386
+		a S: PUBREL #16386
+		a C: PUBCOMP #16385
+		a C: PUBCOMP #16386
+		a --
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: (nothing)
+	`)
+}

@@ -181,7 +181,7 @@ func TestShared(t *testing.T) {
 		kill
 		b C: CONNECT 5 id=b user=bob session-expiry-interval=1000
 		b S: CONNACK 0x00 present *
-		b S: PUBLISH x/6 q1 #32770 dup subscription-identifier=9 :6
+		b S: PUBLISH x/6 q1 #32770 subscription-identifier=9 :6
 		b C: PUBACK #32770
 		b C: UNSUBSCRIBE #2 $share/g/x/+
 		b S: UNSUBACK #2 0x00

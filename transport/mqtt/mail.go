@@ -90,8 +90,8 @@ func (c *client) joined() error {
 	c.inbox = &stream{c: c, sess: sess, ids: inboxIDs, place: new(place)}
 	if k := c.s.kept.Load(); k != nil {
 		c.inbox.place, c.inbox.record = &k.inbox, relMailKey(c.s.key)
-		if c.present && k.inbox.sent == 0 { // nobody remembers; see loadPlace
-			k.inbox.sent = sess.Acked() + mailbox.Seq(c.srv.cfg.MaxInflight)
+		if k.inbox.unsure { // nobody remembers; see loadPlace
+			k.inbox.sent, k.inbox.unsure = sess.Acked()+mailbox.Seq(c.srv.cfg.MaxInflight), false
 		}
 	}
 	c.part() // it may have unsubscribed meanwhile

@@ -27,6 +27,7 @@ import (
 //	mqtt/got/KEY/ID        a QoS 2 identifier received and not released; empty but for the version
 //	mqtt/rel/KEY           version, then the seqs of the queue released beyond the cursor
 //	mqtt/relmail/KEY       the same for the user's mailbox
+//	mqtt/sent/KEY          version, the last seq sent of the queue, and of the mailbox, when the client left
 //	mqtt/snwill/KEY        version, then the will that a sensor leaves again if it does not say another, as in a session
 //	mqtt/retained/HASH     version, then a message as in a box
 const (
@@ -35,6 +36,7 @@ const (
 	gotPrefix      = "mqtt/got/"
 	relPrefix      = "mqtt/rel/"
 	relMailPrefix  = "mqtt/relmail/"
+	sentPrefix     = "mqtt/sent/"
 	snWillPrefix   = "mqtt/snwill/"
 	retainedPrefix = "mqtt/retained/"
 
@@ -54,6 +56,7 @@ func hash(s string) string {
 func sessionKey(key string) string     { return sessionPrefix + key }
 func relKey(key string) string         { return relPrefix + key }
 func relMailKey(key string) string     { return relMailPrefix + key }
+func sentKey(key string) string        { return sentPrefix + key }
 func subKey(key, filter string) string { return subPrefix + key + "/" + hash(filter) }
 func snWillKey(key string) string      { return snWillPrefix + key }
 func retainedKey(name string) string   { return retainedPrefix + hash(name) }
@@ -129,6 +132,15 @@ func subRecord(s *session, sb *subscription) mailbox.Record {
 	b := binary.AppendUvarint([]byte{form, byte(o)}, uint64(id))
 	b = appendText(b, sb.filter)
 	return mailbox.Record{Key: subKey(s.key, sb.filter), Value: b}
+}
+
+// sentRecord says how far the boxes had been sent when the client left; it
+// counts only beside a session record that says when.
+func sentRecord(s *session) mailbox.Record {
+	k := s.kept.Load()
+	b := binary.AppendUvarint([]byte{form}, uint64(k.queue.sent))
+	b = binary.AppendUvarint(b, uint64(k.inbox.sent))
+	return mailbox.Record{Key: sentKey(s.key), Value: b}
 }
 
 // write makes records durable, without waiting.
@@ -241,7 +253,7 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		return err
 	}
 	for key, s := range all {
-		if err := srv.loadPlace(ctx, s); err != nil {
+		if err := srv.loadPlace(ctx, s, !left[s].IsZero()); err != nil {
 			return err
 		}
 		srv.count.sessions.Add(1)
@@ -274,16 +286,26 @@ func (srv *Server) resumeAbsence(s *session, left time.Time) {
 	}
 }
 
-// loadPlace reads how far a session's queue was acknowledged and released.
-func (srv *Server) loadPlace(ctx context.Context, s *session) error {
+// loadPlace reads how far a session's queue was acknowledged and released, and
+// how far it was sent if the client had left.
+func (srv *Server) loadPlace(ctx context.Context, s *session, away bool) error {
 	q := &s.kept.Load().queue
 	cur, _, err := srv.core.Mail.Cursor(ctx, s.kept.Load().box, queueDevice)
 	if err != nil {
 		return err
 	}
 	q.acked = cur.Seq
-	// Nobody remembers what was sent before; the first window may have been.
-	q.sent = cur.Seq + mailbox.Seq(srv.cfg.MaxInflight)
+	v, err := srv.core.Mail.Get(ctx, sentKey(s.key))
+	if err != nil {
+		return err
+	}
+	if f := openRecord(v); away && !f.bad {
+		q.sent, s.kept.Load().inbox.sent = mailbox.Seq(f.num()), mailbox.Seq(f.num())
+	} else {
+		// Nobody remembers what was sent before; the first window may have been.
+		q.sent = cur.Seq + mailbox.Seq(srv.cfg.MaxInflight)
+		s.kept.Load().inbox.unsure = true
+	}
 	if q.past, err = srv.loadReleased(ctx, relKey(s.key)); err != nil {
 		return err
 	}

@@ -87,8 +87,10 @@ type kept struct {
 // the next.
 type place struct {
 	acked mailbox.Seq
-	// sent is the last entry that may have been sent before.
-	sent mailbox.Seq
+	// sent is the last entry that may have been sent before. Unsure says that
+	// the server was ended meanwhile, and that nobody remembers.
+	sent   mailbox.Seq
+	unsure bool
 	// past has the state of entries after acked that were handed out on an
 	// earlier connection: begun, released, or acknowledged out of order.
 	past map[mailbox.Seq]phase
@@ -270,7 +272,7 @@ func (srv *Server) unkeep(s *session) {
 	s.kept.Store(nil)
 	srv.setAway(k, false)
 	srv.count.sessions.Add(-1)
-	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}, {Key: relMailKey(s.key)}, {Key: snWillKey(s.key)}}
+	rs := []mailbox.Record{{Key: sessionKey(s.key)}, {Key: relKey(s.key)}, {Key: relMailKey(s.key)}, {Key: sentKey(s.key)}, {Key: snWillKey(s.key)}}
 	for i := range s.subs {
 		rs = append(rs, mailbox.Record{Key: subKey(s.key, s.subs[i].filter)})
 	}
@@ -297,9 +299,9 @@ func (srv *Server) away(s *session, w *will, now time.Time) {
 		srv.clock.set(s, taskWill, k.due)
 	}
 	k.left = now
-	rec := sessionRecord(s, w, now)
+	rs := []mailbox.Record{sessionRecord(s, w, now), sentRecord(s)}
 	sh.mu.Unlock()
-	srv.write([]mailbox.Record{rec})
+	srv.write(rs)
 }
 
 func (srv *Server) setAway(k *kept, away bool) {

@@ -25,9 +25,9 @@ func TestKeptSession(t *testing.T) {
 		kill
 		phone C: CONNECT 4 id=phone user=alice
 		phone S: CONNACK 0x00 present
-		phone S: PUBLISH a/1 q1 #32769 dup :one
-		phone S: PUBLISH a/3 q1 #32770 dup :two
-		phone S: PUBLISH b q2 #32771 dup :three
+		phone S: PUBLISH a/1 q1 #32769 :one
+		phone S: PUBLISH a/3 q1 #32770 :two
+		phone S: PUBLISH b q2 #32771 :three
 		phone C: PUBACK #32769
 		phone C: PUBACK #32770
 		phone C: PUBREC #32771
@@ -162,7 +162,7 @@ func TestCleanStart(t *testing.T) {
 		b S: PUBACK #1
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
-		a S: PUBLISH x q1 #32769 dup :new
+		a S: PUBLISH x q1 #32769 :new
 	`)
 }
 
@@ -195,7 +195,7 @@ func TestQoS2FromAKeptSession(t *testing.T) {
 		b C: CONNECT 4 id=b user=bob
 		b S: CONNACK 0x00 present
 		b S: PUBLISH x q2 #32769 dup :once
-		b S: PUBLISH x q2 #32770 dup :twice
+		b S: PUBLISH x q2 #32770 :twice
 		b S: (nothing)
 	`)
 }
@@ -326,8 +326,7 @@ func TestMailboxQoS2(t *testing.T) {
 		a S: (nothing)
 		a C: SUBSCRIBE #3 im/# q1
 		a S: SUBACK #3 0x01
-		# After a restart nobody knows that it was not sent before.
-		a S: PUBLISH im/inbox/bob@localhost q1 #16386 dup :two
+		a S: PUBLISH im/inbox/bob@localhost q1 #16386 :two
 		a C: PUBACK #16386
 		a C: PINGREQ
 		a S: PINGRESP

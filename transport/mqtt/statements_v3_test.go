@@ -148,8 +148,8 @@ var dialogues311 = []statement{
 		kill
 		~ 24h
 		a kept present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBLISH x q2 #32770 dup :2
+		a S: PUBLISH x q1 #32769 :1
+		a S: PUBLISH x q2 #32770 :2
 		a2 C: CONNECT 4 id=other user=alice
 		a2 S: CONNACK 0x00
 	`},

@@ -48,6 +48,18 @@ var publishes5 = []statement{
 		b S: PUBREC #2
 		a S: PUBLISH x q1 #1 :1
 		a S: PUBLISH x q2 #2 :2
+		# what waited is sent for the first time, also after a restart
+		w kept new
+		w sub x q1
+		w --
+		b C: PUBLISH x q1 #1 :3
+		b S: PUBACK #1
+		kill
+		w kept present
+		w S: PUBLISH x q1 #32769 :3
+		kill
+		w kept present
+		w S: PUBLISH x q1 #32769 dup :3
 	`},
 	{ids: "3.3.1-4", script: `
 		a up

@@ -120,7 +120,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer stopStreams(nil)
 	defer stopWeb(nil)
 	d.mount(streams, ready, cfg.Pprof, page.Handler(listeners.site(cfg.Domain)), metrics.Handler(metrics.Sources{
-		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Ready: ready,
+		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Bridges: d.mqtt.BridgeStats, Ready: ready,
 	}))
 
 	socket, err := control.Listen(cfg.Data)
@@ -133,7 +133,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 			PID: os.Getpid(), Version: version(), Domain: cfg.Domain, Started: began, Accounts: data.auth.Stats().Accounts,
 		}, core.Router)
 	}}
-	failed := make(chan error, len(listeners)+1)
+	failed := make(chan error, len(listeners)+2)
 	var background, streamDoors, webDoors sync.WaitGroup
 	background.Go(func() { // ends with inner
 		if err := commands.Serve(inner, socket); err != nil {
@@ -156,6 +156,12 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 			}
 		})
 	}
+
+	streamDoors.Go(func() { // ends with streams
+		if err := d.mqtt.Bridges(streams); err != nil {
+			failed <- err
+		}
+	})
 
 	listeners.print(out, cfg, cert)
 	log.Info("serving", "domain", cfg.Domain, "data", cfg.Data, "accounts", data.auth.Stats().Accounts,

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
 
 // Address is one address to listen on.
@@ -69,6 +71,9 @@ func (c *Config) Check() error {
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	if err := mqtt.CheckBridges(c.MQTT.Bridges); err != nil {
+		bad("mqtt.bridges: %w", err)
 	}
 	return errors.Join(errs...)
 }

@@ -34,11 +34,7 @@ func TestGenerated(t *testing.T) {
 	for _, o := range opts {
 		fresh[o.Key] = comments.of(t, o.owner, o.field)
 		if rec := o.records(); rec != nil {
-			fresh[o.Key] += "\nEach entry has:"
-			for i := range rec.NumField() {
-				f := rec.Field(i).Name
-				fresh[o.Key] += "\n  - " + strings.ReplaceAll(comments.of(t, rec, f), "\n", "\n    ")
-			}
+			fresh[o.Key] += comments.entry(t, rec)
 		}
 		if fresh[o.Key] == "" {
 			t.Errorf("%s.%s, the option %s, has no comment", o.owner, o.field, o.Key)
@@ -82,6 +78,23 @@ func golden(t *testing.T, file string, want []byte) {
 
 // fieldComments has the comments of struct fields by type and name.
 type fieldComments map[reflect.Type]map[string]string
+
+// entry describes what stands in an entry of a list.
+func (fc fieldComments) entry(t *testing.T, rec reflect.Type) string {
+	text, said := "\nEach entry has:", ""
+	for i := range rec.NumField() {
+		f := rec.Field(i)
+		doc := fc.of(t, rec, f.Name)
+		if doc == said { // several fields may share a comment
+			continue
+		}
+		if said = doc; recordList(f.Type) {
+			doc += fc.entry(t, f.Type.Elem())
+		}
+		text += "\n  - " + strings.ReplaceAll(doc, "\n", "\n    ")
+	}
+	return text
+}
 
 // of returns the comment on a field, with the field's name at its beginning
 // turned into the option's.

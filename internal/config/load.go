@@ -195,6 +195,7 @@ func (r *fileReader) recordList(key string, t reflect.Type, n *yaml.Node) reflec
 		r.fail(n, "%s: a list is wanted", key)
 		return list
 	}
+	fields := reflect.VisibleFields(t)
 	for _, e := range n.Content {
 		if e.Kind != yaml.MappingNode {
 			r.fail(e, "%s: each entry has names and values", key)
@@ -203,9 +204,14 @@ func (r *fileReader) recordList(key string, t reflect.Type, n *yaml.Node) reflec
 		v := reflect.New(t).Elem()
 		for i := 0; i+1 < len(e.Content); i += 2 {
 			name, value := e.Content[i], e.Content[i+1]
-			f := v.FieldByNameFunc(func(f string) bool { return snake(f) == name.Value })
-			if !f.IsValid() {
+			n := slices.IndexFunc(fields, func(f reflect.StructField) bool { return word(f) == name.Value })
+			if n < 0 {
 				r.fail(name, "%s: an entry has no %s", key, name.Value)
+				continue
+			}
+			f := v.Field(n)
+			if recordList(f.Type()) {
+				f.Set(r.recordList(key+"."+name.Value, f.Type().Elem(), value))
 				continue
 			}
 			texts, ok := r.texts(key+"."+name.Value, value, f.Kind() == reflect.Slice)

@@ -132,17 +132,25 @@ func (o Option) Default() string {
 }
 
 // recordList reports whether t is a list of structs that hold only what text
-// can say.
+// can say, and such lists.
 func recordList(t reflect.Type) bool {
 	if t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct || settable(t) {
 		return false
 	}
 	for i := range t.Elem().NumField() {
-		if !settable(t.Elem().Field(i).Type) {
+		if f := t.Elem().Field(i).Type; !settable(f) && !recordList(f) {
 			return false
 		}
 	}
 	return true
+}
+
+// word is what a field of an entry in such a list is called.
+func word(f reflect.StructField) string {
+	if tag := f.Tag.Get("config"); tag != "" {
+		return tag
+	}
+	return snake(f.Name)
 }
 
 // records returns the struct that the option is a list of, nil if it is none.

@@ -18,6 +18,7 @@ import (
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
 
 // Sources are where snapshots come from. A nil one is left out.
@@ -36,6 +37,8 @@ type Sources struct {
 	Sensors func() Sensors
 	// MQTT counts what happens at the MQTT door alone, by kind.
 	MQTT func() map[string]uint64
+	// Bridges has the counters of each MQTT bridge.
+	Bridges func() []mqtt.BridgeStats
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
@@ -105,6 +108,13 @@ var (
 
 	networks  = desc("networks", "Networks whose devices found out how long a connection may be silent.")
 	heartbeat = desc("network_interval_seconds", "The median of how often devices on those networks are advised to speak.")
+
+	bridgeUp        = desc("mqtt_bridge_up", "1 while the bridge is connected, else 0.", "bridge")
+	bridgeMessages  = desc("mqtt_bridge_messages_total", "Messages that the bridge passed on, in from the other broker and out to it; repetitions too.", "bridge", "direction")
+	bridgeConnected = desc("mqtt_bridge_connects_total", "How often the bridge was connected.", "bridge")
+	bridgeFailed    = desc("mqtt_bridge_failures_total", "How often the bridge could not be connected, or broke off.", "bridge")
+	bridgeRefused   = desc("mqtt_bridge_refused_total", "Messages and subscriptions that one of the two brokers refused.", "bridge")
+	bridgeQueue     = desc("mqtt_bridge_queue", "Messages that wait for the other broker.", "bridge")
 
 	commitSeconds = desc("store_commit_duration_seconds", "Time to make a group of posts durable.")
 	groupPosts    = desc("store_group_posts", "Posts made durable by one commit.")
@@ -192,6 +202,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		n, median := c.s.Networks()
 		gauge(networks, float64(n))
 		gauge(heartbeat, median.Seconds())
+	}
+	if c.s.Bridges != nil {
+		for _, b := range c.s.Bridges() {
+			up := 0.0
+			if b.Up {
+				up = 1
+			}
+			gauge(bridgeUp, up, b.Name)
+			count(bridgeMessages, b.In, b.Name, "in")
+			count(bridgeMessages, b.Out, b.Name, "out")
+			count(bridgeConnected, b.Connected, b.Name)
+			count(bridgeFailed, b.Failed, b.Name)
+			count(bridgeRefused, b.Refused, b.Name)
+			gauge(bridgeQueue, float64(b.Queue), b.Name)
+		}
 	}
 	if c.s.Store != nil {
 		st := c.s.Store()

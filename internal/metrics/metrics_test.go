@@ -14,6 +14,7 @@ import (
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
 
 func get(h http.Handler, path string) (int, string) {
@@ -43,6 +44,7 @@ func all() Sources {
 		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
 		Sensors:  func() Sensors { return Sensors{Awake: 5, Asleep: 6, Events: map[string]uint64{"lost": 7}} },
 		MQTT:     func() map[string]uint64 { return map[string]uint64{"redirected": 8} },
+		Bridges:  func() []mqtt.BridgeStats { return []mqtt.BridgeStats{{Name: "b", Up: true, Out: 3}} },
 		Ready:    func() error { return nil },
 	}
 }

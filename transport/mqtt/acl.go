@@ -75,7 +75,7 @@ func (srv *Server) mayPublish(c *client, name []byte) bool {
 	if name[0] == '$' {
 		return false
 	}
-	if c.users > 0 && len(srv.cfg.ACL) == 0 {
+	if c.users > 0 && len(srv.cfg.ACL) == 0 || c.isBridge() {
 		return true
 	}
 	return srv.allowed(c, string(name), topic.Match, func(r *Rule) []string { return r.Publish })
@@ -83,7 +83,7 @@ func (srv *Server) mayPublish(c *client, name []byte) bool {
 
 // maySubscribe reports whether c may subscribe to a plain filter.
 func (srv *Server) maySubscribe(c *client, filter string) bool {
-	if c.users > 0 && len(srv.cfg.ACL) == 0 {
+	if c.users > 0 && len(srv.cfg.ACL) == 0 || c.isBridge() {
 		return true
 	}
 	return srv.allowed(c, filter, contains, func(r *Rule) []string { return r.Subscribe })

@@ -37,6 +37,7 @@ type client struct {
 	quiet   bool   // the client does not want reason strings
 	self    bool   // in this round a copy went to this client itself
 	paused  bool   // reading is paused until fewer acknowledgements wait
+	bridge  bool   // the client says in mosquitto's way that it is a bridge
 
 	end   atomic.Uint32 // 1 + the code to say goodbye with; from any goroutine
 	quota atomic.Int32  // what the client's Receive Maximum leaves
@@ -77,8 +78,8 @@ type extra struct {
 	method string         // of enhanced authentication, if it was used
 	mail   *attachment    // of the mailbox, under way
 	round  roundOfRecords // records to be written at the end of this round
-	// vouched is who the client is where the gateway for sensors says so and
-	// keeps time for it; nil for all others.
+	// vouched is who the client is where the server itself says so and keeps time
+	// for it, as for a sensor or a bridge; nil for all others.
 	vouched *auth.Who
 }
 

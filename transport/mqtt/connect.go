@@ -3,6 +3,7 @@ package mqtt
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ func (c *client) connect(first byte, body []byte) error {
 	}
 	c.quiet = p.Properties.Num(packet.RequestProblem, 1) == 0
 	c.clean = p.CleanStart
+	c.bridge = p.Bridge
 	p.Password = append([]byte(nil), p.Password...)
 	if p.Will != nil {
 		p.Will.Payload = append([]byte(nil), p.Will.Payload...)
@@ -268,6 +270,9 @@ func (c *client) answerProps(p *packet.Connect, ps *packet.Properties, asked uin
 	ps.SetNum(packet.TopicAliasMaximum, uint32(cfg.TopicAliasMaximum))
 	if p.ClientID != "" { // [MQTT-3.2.2-16]
 		ps.SetText(packet.AssignedClientID, p.ClientID)
+	}
+	if slices.ContainsFunc(p.Properties.User, func(u packet.Pair) bool { return u.Name == viaName }) {
+		ps.User = append(ps.User, packet.Pair{Name: viaName, Value: c.srv.node})
 	}
 	if c.x.method != "" {
 		ps.SetText(packet.AuthMethod, c.x.method)

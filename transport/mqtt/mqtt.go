@@ -93,6 +93,8 @@ type Config struct {
 	// Refused are filters that nobody may subscribe to, whatever the rules. The
 	// answer is 0x80, in MQTT 5 too; what a rule forbids is answered with 0x87.
 	Refused []string
+	// Bridges are connections to other brokers.
+	Bridges []Bridge
 	// SysInterval is how often the topics under $SYS/broker are published.
 	// Default 10s.
 	SysInterval time.Duration
@@ -158,6 +160,8 @@ type Server struct {
 	started time.Time
 	sys     sys // the clock's
 	account conn.Account
+	bridges []*bridge
+	node    string // the server's identifier
 }
 
 // Account is that of all connections of this door.
@@ -173,6 +177,11 @@ func New(core *transport.Core, cfg Config) *Server {
 	s.fans.New = func() any { return new(fanout) }
 	s.sessions.init()
 	s.clock.fire = s.due
+	for i := range s.cfg.Bridges {
+		b := &bridge{srv: s, cfg: &s.cfg.Bridges[i], dial: new(net.Dialer).DialContext}
+		b.log = s.log.With("bridge", b.cfg.Name)
+		s.bridges = append(s.bridges, b)
+	}
 	return s
 }
 
@@ -230,6 +239,9 @@ func (s *Server) begin(ctx context.Context) error {
 	defer s.loading.Unlock()
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
+			return err
+		}
+		if err := s.loadNode(ctx); err != nil {
 			return err
 		}
 		s.loaded = true

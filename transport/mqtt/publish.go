@@ -57,6 +57,9 @@ func (c *client) publish(first byte, body []byte) error {
 			return err
 		}
 	}
+	if p.Properties != nil && srv.wasHere(p.Properties) {
+		return c.swallow(&p)
+	}
 	if f := c.fan; bytes.Equal(f.topic, p.Topic) {
 		return c.spread(&p) // as a moment ago; all has been looked at
 	}
@@ -115,7 +118,7 @@ func (c *client) admit(p *packet.Publish) (done bool, err error) {
 	if open < most {
 		return false, nil
 	}
-	if c.version == packet.V5 {
+	if c.version == packet.V5 && !c.isBridge() {
 		// "The Client MUST NOT send more than Receive Maximum QoS 1 and QoS 2
 		// PUBLISH packets for which it has not received PUBACK, PUBCOMP, or
 		// PUBREC with a Reason Code of 128 or greater" [MQTT-3.3.4-7]
@@ -158,6 +161,18 @@ func (c *client) decline(p *packet.Publish, code packet.Code, reason string) err
 			a.post = c.holdPost(p.ID)
 		}
 		c.answer(a)
+	}
+	return nil
+}
+
+// swallow takes a message and does nothing with it.
+func (c *client) swallow(p *packet.Publish) error {
+	switch p.QoS {
+	case 1:
+		c.answer(pending{t: packet.PUBACK, id: p.ID})
+	case 2:
+		c.hold(p.ID)
+		c.answer(pending{t: packet.PUBREC, id: p.ID, post: c.holdPost(p.ID)})
 	}
 	return nil
 }
@@ -377,7 +392,7 @@ func (c *client) unsaved(a *pending, err error) error {
 // submit posts to the mailbox of a user: im/to/{address}.
 func (c *client) submit(p *packet.Publish) error {
 	to, ok := strings.CutPrefix(string(p.Topic), toPrefix)
-	if !ok || to == "" || c.users == 0 {
+	if !ok || to == "" || c.users == 0 || c.isBridge() {
 		return c.decline(p, packet.NotAuthorized, "only im/to/{address} may be published to")
 	}
 	post := &mailbox.Post{}

@@ -25,16 +25,18 @@ import (
 
 // house is a server on pipes, in virtual time, with a store that outlives it.
 type house struct {
-	t     *testing.T
-	cfg   Config
-	store mailbox.Store
-	srv   *Server
-	core  *transport.Core
-	ln    *pipes
-	stop  func()
-	drain func() // tells the server to stop, without waiting
-	peers map[string]*peer
-	air   *air // where sensors are; nil if there is no gateway
+	t      *testing.T
+	cfg    Config
+	store  mailbox.Store
+	srv    *Server
+	core   *transport.Core
+	ln     *pipes
+	stop   func()
+	drain  func() // tells the server to stop, without waiting
+	peers  map[string]*peer
+	air    *air                    // where sensors are; nil if there is no gateway
+	opened func() (closing func()) // may be nil
+	ever   bool
 }
 
 // pipes is a listener whose connections are pipes.
@@ -104,7 +106,12 @@ func (h *house) open(accounts bool) {
 		})
 	}
 	h.drain = drain
+	closing := func() {}
+	if h.opened != nil {
+		closing = h.opened()
+	}
 	h.stop = func() {
+		closing()
 		drain()
 		sensors.Wait()
 		for _, p := range h.peers {

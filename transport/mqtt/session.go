@@ -377,7 +377,9 @@ func (srv *Server) EndUser(user string) {
 }
 
 // orphan reports whether user had an account and has none any more.
-func (srv *Server) orphan(user string) bool { return user != "" && !srv.core.Auth.Exists(user) }
+func (srv *Server) orphan(user string) bool {
+	return user != "" && user != bridgeUser && !srv.core.Auth.Exists(user)
+}
 
 // fireWill publishes a will that waits for its delay, since the session ends.
 func (srv *Server) fireWill(s *session) {

@@ -120,12 +120,16 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 	if share != "" && f.NoLocal() { // [MQTT-3.8.3-4]
 		return 0, nil, false, &packet.Error{Code: packet.ProtocolError, Text: "no local on a shared subscription"}
 	}
+	if c.bridge && share == "" {
+		// COMPAT(bridges): what mosquitto does for a bridge of 3.1.1.
+		f.Options |= 4 | 8
+	}
 	granted := packet.Code(f.QoS())
 	mail := isMail(bare)
 	switch {
 	case slices.Contains(c.srv.cfg.Refused, bare):
 		return packet.UnspecifiedError, nil, false, nil // nobody is told why
-	case mail && (share != "" || c.users == 0 || !mailFilter(bare)):
+	case mail && (share != "" || c.users == 0 || c.isBridge() || !mailFilter(bare)):
 		return packet.NotAuthorized, nil, false, nil
 	case !mail && !c.srv.maySubscribe(c, bare):
 		return packet.NotAuthorized, nil, false, nil

@@ -96,6 +96,24 @@ const (
 	NotAuthorized3       Code3 = 5
 )
 
+func (c Code3) String() string {
+	switch c {
+	case Accepted3:
+		return Success.String()
+	case UnacceptableVersion3:
+		return UnsupportedVersion.String()
+	case IdentifierRejected3:
+		return ClientIDNotValid.String()
+	case ServerUnavailable3:
+		return ServerUnavailable.String()
+	case BadUserOrPassword3:
+		return BadUserNameOrPassword.String()
+	case NotAuthorized3:
+		return NotAuthorized.String()
+	}
+	return fmt.Sprintf("0x%02x", byte(c))
+}
+
 // For3 translates a reason code of CONNACK. What 3.1.1 has no code for is
 // ok false: the connection is then closed without a word.
 func (c Code) For3() (c3 Code3, ok bool) {

@@ -18,6 +18,9 @@ type Will struct {
 type Connect struct {
 	Version    Version
 	CleanStart bool
+	// Bridge says in mosquitto's way, by the top bit of the version below 5.0,
+	// that a bridge connects.
+	Bridge     bool
 	KeepAlive  uint16 // seconds; zero means none
 	Properties Properties
 	ClientID   string
@@ -78,7 +81,7 @@ func (c *Connect) Decode(first byte, body []byte) error {
 	if err := flags(first, 0); err != nil && version != V31 {
 		return err
 	}
-	c.Version = version
+	c.Version, c.Bridge = version, bridge
 	f := r.byte("connect flags")
 	if r.err != nil {
 		return r.err
@@ -178,7 +181,11 @@ func (c *Connect) Append(b []byte) []byte {
 	if c.HasPassword {
 		f |= flagPassword
 	}
-	b = append(b, byte(c.Version), f)
+	v := byte(c.Version)
+	if c.Bridge && c.Version != V5 {
+		v |= 0x80
+	}
+	b = append(b, v, f)
 	b = binary.BigEndian.AppendUint16(b, c.KeepAlive)
 	if c.Version == V5 {
 		b = c.Properties.append(b)

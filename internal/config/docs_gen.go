@@ -133,7 +133,7 @@ var docs = map[string]string{
 	"mqtt.sn.max_per_address":  "max_per_address is how many of them may share an address, behind a\nforwarder or a NAT. An IPv6 /64 counts as one. Default 1000.",
 	"mqtt.sn.max_topics":       "max_topics is how many topic ids one sensor may have registered; the\noldest that the gateway registered give way first. Default 256.",
 	"mqtt.sn.max_inflight":     "max_inflight is how many messages of QoS 1 and 2, subscriptions and the\nlike of one sensor may wait for an answer; more are refused for\ncongestion. Default 8.",
-	"mqtt.sn.max_waiting":      "max_waiting is how many bytes of messages wait in memory for one sensor\nthat is asleep or slow. Beyond that messages of QoS 0 are dropped and\ncounted; those of QoS 1 and 2 wait in the session. Default 16 KiB.",
+	"mqtt.sn.max_waiting":      "max_waiting is how many bytes of messages wait in memory for one sensor\nthat is asleep or slow, beside a buffer of 8 KiB and two datagrams.\nBeyond that messages of QoS 0 are dropped and counted; those of QoS 1\nand 2 wait in the session. Default 16 KiB.",
 	"mqtt.sn.max_datagram":     "max_datagram is the longest datagram sent and taken, in bytes. Longer\nmessages are dropped and counted. Default 1400.",
 	"mqtt.sn.retry":            "retry is how long a sensor may take to answer before the gateway says\nit again. Default 10s.",
 	"mqtt.sn.retries":          "retries is how often it does so before it takes the sensor for lost.\nDefault 3.",

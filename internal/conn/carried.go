@@ -68,7 +68,8 @@ func (d *Carried) Input(p []byte) {
 	d.settle()
 }
 
-// Step does what Ready was called for.
+// Step does what Ready was called for, and has Take called if there is
+// something to take.
 func (d *Carried) Step() {
 	if d.over {
 		return
@@ -78,13 +79,8 @@ func (d *Carried) Step() {
 	d.settle()
 }
 
-// Resume has Take called again, if there is something to take.
-func (d *Carried) Resume() {
-	if !d.over {
-		d.now = time.Now()
-		d.settle()
-	}
-}
+// Idle reports whether Step has nothing to do that Ready was called for.
+func (d *Carried) Idle() bool { return d.over || d.c.pending.Load() == 0 }
 
 // Due is when Ring is to be called; the zero time is never.
 func (d *Carried) Due() time.Time {

@@ -78,7 +78,17 @@ func TestCarried(t *testing.T) {
 		t.Errorf("woken %d, room %d", woken, room)
 	}
 	h.room = 100
-	d.Resume()
+	if !d.Idle() {
+		t.Error("it is not idle, with a full buffer")
+	}
+	d.Step()
+	if d.Idle() {
+		t.Error("it is idle, and there is room again")
+	}
+	d.Step()
+	if woken != 2 || !d.Idle() {
+		t.Errorf("woken %d times", woken)
+	}
 	if string(h.got) != "abcdefgh" {
 		t.Errorf("got %q", h.got)
 	}

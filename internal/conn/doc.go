@@ -14,7 +14,7 @@
 // must not block: they run on a loop that serves thousands of others. What has
 // to wait is given to somebody else, who calls [Conn.Wake] when it is ready.
 //
-// # Two drivers
+// # Three drivers
 //
 // On Linux a TCP connection is served by an epoll loop, of which there is one
 // per core. While idle it has no goroutine, no timer, no buffer and nothing in
@@ -26,7 +26,10 @@
 // test, a WebSocket inside of the HTTP server's TLS, a Unix socket), the same
 // protocol runs on goroutines: one that owns the connection, one that reads,
 // and one that writes while there is something to write. This works in virtual
-// time. A protocol cannot tell which; what both do is in round.go.
+// time. A protocol cannot tell which; what all do is in round.go.
+//
+// A connection may also have no socket at all, where many peers share one: its
+// owner moves the bytes, see [Carriage].
 //
 // # A round of a loop
 //

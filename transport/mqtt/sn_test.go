@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/posthouse-im/posthouse/transport/mqtt/sn"
 )
@@ -589,4 +591,234 @@ func TestSNSize(t *testing.T) {
 	if n := len(sn.Append(nil, m)) - 64; n != 7 {
 		t.Errorf("%d bytes around the payload, want 7", n)
 	}
+}
+
+// What a sensor says of the topics and messages that it is sent.
+func TestSNAnswers(t *testing.T) {
+	snDialogue(t, sensors(), `
+		app C: CONNECT 4 id=app user=alice clean
+		app S: CONNACK*
+		n1 N: CONNECT n1 600s
+		n1 G: CONNACK
+		n1 N: SUBSCRIBE a/# q2 #1
+		n1 G: SUBACK t0 #1 q2
+		# Congested: it is left alone for five minutes.
+		app C: PUBLISH a/b q1 #1 :1
+		app S: PUBACK #1
+		n1 G: REGISTER a/b t1 #1
+		n1 N: REGACK t1 #1 c1
+		~ 299s
+		n1 G: (nothing)
+		~ 1s
+		n1 G: REGISTER a/b t1 #1
+		n1 N: REGACK t1 #1
+		n1 G: PUBLISH t1 q1 #32769 :1
+		n1 N: PUBACK t1 #32769 c1
+		~ 299s
+		n1 G: (nothing)
+		~ 1s
+		n1 G: PUBLISH t1 q1 #32769 dup :1
+		n1 N: PUBACK t1 #32769
+		# It will have none of it: the next message comes.
+		app C: PUBLISH a/b q2 #2 :2
+		app S: PUBREC #2
+		app C: PUBREL #2
+		app S: PUBCOMP #2
+		app C: PUBLISH a/c q1 #3 :3
+		app S: PUBACK #3
+		app C: PUBLISH a/b q1 #4 :4
+		app S: PUBACK #4
+		n1 G: PUBLISH t1 q2 #32770 :2
+		n1 N: PUBACK t1 #32770 c3
+		n1 G: REGISTER a/c t2 #2
+		n1 N: REGACK t2 #2 c3
+		n1 G: PUBLISH t1 q1 #32772 :4
+		# It says twice that it does not know the topic.
+		n1 N: PUBACK t1 #32772 c2
+		n1 G: REGISTER a/b t1 #3
+		n1 N: REGACK t1 #3
+		n1 G: PUBLISH t1 q1 #32772 dup :4
+		n1 N: PUBACK t1 #32772 c2
+		n1 G: (nothing)
+		# Of QoS 0 too.
+		app C: PUBLISH a/b q0 :5
+		n1 G: REGISTER a/b t1 #4
+		n1 N: REGACK t1 #4
+		n1 G: PUBLISH t1 q0 :5
+		n1 N: PUBACK t1 c2
+		app C: PUBLISH a/b q0 :6
+		n1 G: REGISTER a/b t1 #5
+		n1 N: REGACK t1 #5
+		n1 G: PUBLISH t1 q0 :6
+		# Answers to nothing.
+		n1 N: PUBACK t1 #9
+		n1 N: PUBREC #9
+		n1 N: PUBCOMP #9
+		n1 N: REGACK t9 #9
+		n1 N: WILLTOPIC a q0
+		n1 N: WILLMSG :x
+		n1 N: PINGRESP
+		n1 G: (nothing)
+	`)
+}
+
+// Messages that wait for a sensor: what has expired is not said, and what does
+// not fit is dropped, at QoS 0 alone.
+func TestSNWaiting(t *testing.T) {
+	cfg := sensors()
+	cfg.SN.MaxWaiting, cfg.SN.MaxDatagram = 150, 300
+	body := long(64)
+	snDialogue(t, cfg, `
+		app C: CONNECT 5 id=app user=alice clean
+		app S: CONNACK*
+		n1 N: CONNECT n1 600s
+		n1 G: CONNACK
+		n1 N: SUBSCRIBE 'ab q1 #1
+		n1 G: SUBACK t0 #1 q1
+		n1 N: DISCONNECT 600s
+		n1 G: DISCONNECT
+		app C: PUBLISH ab q0 message-expiry-interval=5 :old
+		app C: PUBLISH ab q1 #1 message-expiry-interval=20 :late
+		app S: PUBACK #1
+		app C: PUBLISH ab q1 #2 :kept
+		app S: PUBACK #2
+		~ 10s
+		n1 N: PINGREQ n1
+		n1 G: PUBLISH 'ab q1 #32769 :late
+		~ 15s
+		n1 G: PUBLISH 'ab q1 #32769 dup :late
+		n1 N: PUBACK #32769
+		n1 G: PUBLISH 'ab q1 #32770 :kept
+		n1 N: PUBACK #32770
+		n1 G: PINGRESP
+		app C: PUBLISH ab q1 #3 message-expiry-interval=5 :over
+		app S: PUBACK #3
+		app C: PUBLISH ab q1 #4 :`+body+`
+		app S: PUBACK #4
+		~ 6s
+		n1 N: PINGREQ n1
+		n1 G: PUBLISH 'ab q1 #32772 :`+body+`
+		n1 N: PUBACK #32772
+		n1 G: PINGRESP
+	`)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, cfg)
+		h.stop()
+		h.air = &air{}
+		h.open(false)
+		defer func() { h.stop() }()
+		h.play(`
+			app C: CONNECT 4 id=app user=alice clean
+			app S: CONNACK*
+			n1 N: CONNECT n1 600s
+			n1 G: CONNACK
+			n1 N: SUBSCRIBE 'ab q1 #1
+			n1 G: SUBACK t0 #1 q1
+			n1 N: DISCONNECT 600s
+			n1 G: DISCONNECT
+		`)
+		const n = 5000
+		for range n {
+			h.line("app C: PUBLISH ab q0 :" + body)
+		}
+		h.play(`
+			app C: PUBLISH ab q1 #1 :last
+			app S: PUBACK #1
+			n1 N: PINGREQ n1
+		`)
+		got := 0
+		for {
+			text := h.air.next(address4("n1"), "")
+			if strings.HasPrefix(text, "PUBLISH 'ab q1") {
+				break
+			} else if text == "(nothing)" {
+				t.Fatal("the message of QoS 1 did not come")
+			}
+			got++
+		}
+		if st := h.srv.Stats(); got == 0 || got > 8<<10/64 || st.Dropped != uint64(n-got) {
+			t.Errorf("%d of %d came, %d dropped", got, n, st.Dropped)
+		}
+	})
+}
+
+// The server drains, and an account goes.
+func TestSNGoodbye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, sensors())
+		h.stop()
+		h.air = &air{}
+		h.open(false)
+		h.play(`
+			n1 N: CONNECT n1 600s
+			n1 G: CONNACK
+			b1 N: CONNECT b1 600s
+			b1 G: CONNACK
+			b2 N: CONNECT b2 600s
+			b2 G: CONNACK
+			b2 N: DISCONNECT 600s
+			b2 G: DISCONNECT
+			x1 N: CONNECT x1 will 600s
+			x1 G: WILLTOPICREQ
+		`)
+		if st := h.srv.Stats().SN; st.Clients != 4 || st.Asleep != 1 {
+			t.Errorf("%+v", st)
+		}
+		if err := h.core.Auth.Remove(t.Context(), "bob"); err != nil {
+			t.Fatal(err)
+		}
+		h.play(`
+			b1 G: DISCONNECT
+			b2 G: DISCONNECT
+			b1 N: CONNECT b1 600s
+			b1 G: CONNACK rejected: not supported
+			n1 G: (nothing)
+		`)
+		air := h.air
+		h.stop()
+		for _, who := range []string{"n1", "x1"} {
+			if got := air.next(address4(who), ""); got != "DISCONNECT" {
+				t.Errorf("%s hears %s", who, got)
+			}
+		}
+		if st := h.srv.Stats().SN; st.Clients != 0 || st.Asleep != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A dialogue about a will that is not finished ends.
+func TestSNUnfinished(t *testing.T) {
+	snDialogue(t, sensors(), `
+		n1 N: CONNECT n1 will clean 60s
+		n1 G: WILLTOPICREQ
+		~ 31s
+		n1 G: WILLTOPICREQ
+		n1 G: WILLTOPICREQ
+		n1 G: WILLTOPICREQ
+		n1 N: PUBLISH p7 q1 #1 :early
+		n1 G: (nothing)
+		~ 10s
+		n1 G: DISCONNECT
+		n1 N: PINGREQ
+		n1 G: DISCONNECT
+		# From its sleep with a new will.
+		app C: CONNECT 4 id=app user=alice clean
+		app S: CONNACK*
+		app C: SUBSCRIBE #1 bye q0
+		app S: SUBACK #1 0x00
+		n2 N: CONNECT n2 60s
+		n2 G: CONNACK
+		n2 N: DISCONNECT 60s
+		n2 G: DISCONNECT
+		n2 N: CONNECT n2 will 60s
+		n2 G: WILLTOPICREQ
+		n2 N: WILLTOPIC bye q0
+		n2 G: WILLMSGREQ
+		n2 N: WILLMSG :w
+		n2 G: CONNACK
+		~ 90s
+		n2 G: DISCONNECT
+		app S: PUBLISH bye q0 :w
+	`)
 }

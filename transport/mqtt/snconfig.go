@@ -44,8 +44,9 @@ type SN struct {
 	// congestion. Default 8.
 	MaxInflight int
 	// MaxWaiting is how many bytes of messages wait in memory for one sensor
-	// that is asleep or slow. Beyond that messages of QoS 0 are dropped and
-	// counted; those of QoS 1 and 2 wait in the session. Default 16 KiB.
+	// that is asleep or slow, beside a buffer of 8 KiB and two datagrams.
+	// Beyond that messages of QoS 0 are dropped and counted; those of QoS 1
+	// and 2 wait in the session. Default 16 KiB.
 	MaxWaiting int
 	// MaxDatagram is the longest datagram sent and taken, in bytes. Longer
 	// messages are dropped and counted. Default 1400.
@@ -108,7 +109,7 @@ func (c SN) withDefaults() SN {
 
 // longest is the longest PUBLISH of MQTT 5.0 that may fit a datagram once its
 // topic and its properties are left out.
-func (c *SN) longest() int { return 2*c.MaxDatagram + 4<<10 }
+func (c *SN) longest() int { return c.MaxDatagram + 2<<10 }
 
 // prepare checks what was configured, and returns it for use: the users of the
 // accounts by their whole address, the predefined topics both ways.
@@ -120,7 +121,7 @@ func (c SN) prepare(domain string) (as []SNAccount, names map[uint16]string, ids
 	names, ids = map[uint16]string{}, map[string]uint16{}
 	for _, t := range c.Topics {
 		switch {
-		case t.ID == 0 || t.ID == 0xffff: // "reserved" section 5.3.11
+		case t.ID == 0 || t.ID == 0xffff: // section 5.3.11
 			errs = append(errs, fmt.Errorf("mqtt: sn: topic id %d is reserved", t.ID))
 		case topic.CheckName([]byte(t.Topic)) != nil:
 			errs = append(errs, fmt.Errorf("mqtt: sn: %q is no topic", t.Topic))

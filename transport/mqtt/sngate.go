@@ -111,8 +111,8 @@ func (s *Server) newGateway(pc PacketConn) (*gateway, error) {
 	}
 	o := s.options()
 	o.MaxConns, o.MaxPerAddr = g.cfg.MaxClients, g.cfg.MaxPerAddress
-	o.Ahead = 4 << 10
-	o.MaxUnsent = g.cfg.MaxWaiting + 2*(o.Ahead+g.cfg.longest())
+	o.Ahead = 2 << 10
+	o.MaxUnsent = g.cfg.MaxWaiting + 2*(o.Ahead+g.cfg.longest()) // a message of the queue and one of the mailbox fit
 	g.carriage = s.core.Engine.Carry(o)
 	return g, nil
 }
@@ -298,9 +298,8 @@ func (g *gateway) stranger(at node, m sn.Message) {
 	g.send(at, sn.Message{Type: sn.Disconnect})
 }
 
-// publishOpen is a PUBLISH of QoS −1, from anybody: "no connection setup nor
-// registration nor subscription is needed", section 6.8. The topics are those
-// of clients without an account.
+// publishOpen is a PUBLISH of QoS −1, from anybody, who need not be connected
+// (section 6.8). The topics are those of clients without an account.
 func (g *gateway) publishOpen(m sn.Message) {
 	nobody := &client{srv: g.srv}
 	var name string

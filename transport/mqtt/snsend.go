@@ -109,20 +109,21 @@ func (s *sensor) takeAnswer(t packet.Type, first byte, body []byte) {
 // pump sends what waits, as far as the sensor may be spoken to.
 func (s *sensor) pump() {
 	for !s.conn.Over() && s.await == snNothing && (s.state == snActive || s.state == snAwake) {
-		if len(s.waiting) == 0 {
-			if s.conn.Resume(); len(s.waiting) > 0 {
-				continue
-			}
+		if len(s.waiting) > 0 {
+			s.sendFirst()
+			continue
+		}
+		// What has been taken makes room for more, of which the client hears
+		// in its turn.
+		if s.conn.Step(); len(s.waiting) == 0 && s.conn.Idle() {
 			break
 		}
-		s.sendFirst()
 	}
 	if s.await == snNothing {
 		s.again = time.Time{}
 	}
 	if s.state == snAwake && s.await == snNothing && s.open == 0 && len(s.waiting) == 0 && !s.conn.Over() {
-		// "The gateway ... closes the buffered messages with a PINGRESP"
-		// section 6.14
+		// PINGRESP says that this was all, section 6.14.
 		s.say(sn.Message{Type: sn.Pingresp})
 		s.rest()
 	}
@@ -225,10 +226,8 @@ func (s *sensor) repeat() {
 	s.again = time.Now().Add(s.g.cfg.Retry)
 }
 
-// late is called when no answer came in time.
-//
-//	"the message is retransmitted ... after N_RETRY the client is considered
-//	lost" section 6.13
+// late is called when no answer came in time: after T_RETRY a message is said
+// again, N_RETRY times (section 6.13, which is for both ends).
 func (s *sensor) late() {
 	if s.tries < s.g.cfg.Retries {
 		s.tries++
@@ -244,8 +243,8 @@ func (s *sensor) late() {
 	s.end(packet.KeepAliveTimeout)
 }
 
-// snCongestion is T_WAIT of section 7.2, "> 5 min": how long who is congested
-// is left alone.
+// snCongestion is T_WAIT of section 7.2: how long who is congested is left
+// alone.
 const snCongestion = 5 * time.Minute
 
 // answered is REGACK, PUBACK, PUBREC or PUBCOMP from the sensor.

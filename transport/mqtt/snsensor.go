@@ -145,10 +145,8 @@ func (g *gateway) connect(s *sensor, at node, m sn.Message) {
 }
 
 // read looks up the account, and the will that the sensor left with the
-// session.
-//
-//	"CleanSession=false, Will=false: the gateway keeps all stored client's
-//	data" section 6.3
+// session: without clean session and the Will flag all that is stored of it
+// stays in force, the will too (section 6.3).
 func (l *snLook) read(srv *Server, user string, m sn.Message) {
 	if user != "" {
 		if l.who, l.err = srv.core.Auth.Vouched(background, user); l.err != nil {
@@ -188,7 +186,7 @@ func (s *sensor) reconnect(m sn.Message) bool {
 		s.say(sn.Message{Type: sn.Connack}) // CONNACK was lost
 		return true
 	case s.sleeps() && !m.Flags.Clean():
-		// "To return to the active state the client sends CONNECT" section 6.14
+		// It becomes active, section 6.14; the connection is the same.
 		s.hello = m
 		s.rise(snActive)
 		s.listen(tolerate(m.Duration, s.g.cfg.MaxSilence))
@@ -297,10 +295,8 @@ func (s *sensor) keepWill() {
 	s.g.srv.write([]mailbox.Record{rec})
 }
 
-// tolerate is how long somebody may be silent who said secs.
-//
-//	"10% higher than the indicated values for durations larger than 1 minute,
-//	and 50% higher if less" section 7.2
+// tolerate is how long somebody may be silent who said secs: a tenth longer,
+// and half as long again up to a minute (section 7.2).
 func tolerate(secs uint16, none time.Duration) time.Duration {
 	d := time.Duration(secs) * time.Second
 	switch {
@@ -341,8 +337,7 @@ func (s *sensor) message(m sn.Message) {
 	case m.Type == sn.Disconnect && !up:
 		s.end(packet.Success)
 	case !up:
-		// "A client needs to be connected" before all else; what comes now was
-		// sent before CONNECT, or does not wait for CONNACK.
+		// It does not wait for CONNACK, or this was sent before CONNECT.
 		s.g.srv.count.sn.malformed.Add(1)
 	case m.Type == sn.Register:
 		s.register(m)
@@ -501,7 +496,7 @@ func (s *sensor) subscribe(m sn.Message) {
 		return
 	}
 	if m.Type == sn.Subscribe && m.Flags.Topic() == sn.Named && share == "" && !topic.HasWildcard(filter) {
-		// "the gateway assigns a topic id" and tells it in SUBACK
+		// SUBACK tells the id that it is registered by (section 6.9).
 		tp := s.topics.add(filter, s.g.cfg.MaxTopics, false)
 		if tp == nil {
 			refuse(s.congested())
@@ -623,8 +618,8 @@ func (s *sensor) ring(now time.Time) {
 	}
 	switch {
 	case !now.Before(s.silent):
-		// "the gateway ... considers that client as lost and activates for
-		// example the Will feature" section 6.12
+		// "the gateway will consider that client as lost and activates for
+		// example the Will feature for that client" section 6.14
 		s.g.srv.count.sn.lost.Add(1)
 		s.end(packet.KeepAliveTimeout)
 	case s.await == snNothing:

@@ -45,7 +45,7 @@ func (t *snTopics) add(name string, most int, own bool) *snTopic {
 	if t.byID == nil {
 		t.byID, t.byName = map[uint16]*snTopic{}, map[string]*snTopic{}
 	}
-	for t.last++; t.last == 0 || t.last == 0xffff || t.byID[t.last] != nil; t.last++ { // "reserved" section 5.3.11
+	for t.last++; t.last == 0 || t.last == 0xffff || t.byID[t.last] != nil; t.last++ { // those two are reserved, section 5.3.11
 	}
 	tp := &snTopic{name: name, id: t.last, own: own}
 	t.byID[tp.id], t.byName[name] = tp, tp

@@ -13,6 +13,10 @@ retry() {
     return 1
 }
 retry npm ci --ignore-scripts --no-audit --no-fund
+rm -rf dist
 npx tsc
+node reference.mjs
+git diff --exit-code -- ../../docs/sdk-typescript-reference.md || { echo "the reference is out of date: npm run reference" >&2; exit 1; }
+node pack.mjs
 npx tsc -p test
 node --test --test-reporter=spec build/test/

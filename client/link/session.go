@@ -113,7 +113,7 @@ func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	h.Network = mb.net
-	h.Caps = frame.CapDevices
+	h.Caps = frame.CapDevices | frame.CapDeflate
 	if mb.cfg.OnSignal != nil {
 		h.Caps |= frame.CapSignals
 	}
@@ -320,6 +320,12 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 	if err != nil {
 		return err
 	}
+	body := append([]byte(nil), m.Body...)
+	if m.Deflated != 0 {
+		if body, err = frame.Inflate(m.Body, m.Deflated); err != nil {
+			return err
+		}
+	}
 	mb.mu.Lock()
 	known := mb.got
 	if s.brought = m.Seq; mb.acked > s.acked {
@@ -336,7 +342,7 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 	}
 	mb.inbox.Put(client.Message{
 		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device,
-		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: append([]byte(nil), m.Body...),
+		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: body,
 	})
 	mb.mu.Unlock()
 	if m.Prev > known {

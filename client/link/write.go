@@ -114,6 +114,11 @@ func (mb *Mailbox) sendsLocked(b []byte, s *session, now time.Time) []byte {
 		urgency, _ := frame.ParseUrgency(d.Urgency)
 		f := frame.Send{To: s.out.To(d.To), ID: s.out.ID(d.ID), Media: d.Type, Urgency: urgency,
 			Expires: uint64(max(d.Expires.Milliseconds(), 0)), Body: d.Body}
+		if s.welcome.Caps&frame.CapDeflate != 0 {
+			if z := frame.Deflate(d.Body, d.Type); z != nil {
+				f.Deflated, f.Body = uint64(len(d.Body)), z
+			}
+		}
 		if d.Expires > 0 && f.Expires == 0 {
 			f.Expires = 1
 		}

@@ -93,6 +93,11 @@ func (l *link) messages(es []mailbox.Entry) (n int) {
 				m.Attrs = append(m.Attrs, frame.Attr(a))
 			}
 		}
+		if l.caps&frame.CapDeflate != 0 && len(e.Body) <= int(l.maxFrame) {
+			if z := l.d.deflated.get(e.Message); z != nil {
+				m.Deflated, m.Body = uint64(len(e.Body)), z
+			}
+		}
 		out := l.c.Out()
 		before := len(out)
 		out = l.out.Append(out, &m, int(l.maxFrame))

@@ -80,7 +80,7 @@
 // server answers with are agreed. Frames of what was not agreed are not said
 // to the client, and are skipped by the server.
 //
-//	1 learning, see Probes   2 signals   4 devices
+//	1 learning, see Probes   2 signals   4 devices   8 deflated bodies
 //
 // WELCOME names the user's canonical address, and as cursor the place after
 // which messages follow. Times are Unix milliseconds, durations milliseconds,
@@ -138,7 +138,7 @@
 // MSG has the flags step 1, id 2, media 4, to 8, more 16. Its payload is
 //
 //	more     one byte, if flagged: prev 1, expires 2, attrs 4, left 8,
-//	         urgency 0x30 (0 normal, 1 very-low, 2 low, 3 high)
+//	         urgency 0x30 (0 normal, 1 very-low, 2 low, 3 high), deflated 0x40
 //	step     from the place before; 1 if not flagged
 //	prev     if flagged: how far back the entry before it stands, if that is
 //	         not the place before: something is missing
@@ -151,6 +151,7 @@
 //	attrs    if flagged: how many, then name and value of each, strings
 //	left     if flagged: the body has so many bytes, which is more than the
 //	         client takes, and was left out
+//	size     if deflated: how long the body is when inflated
 //	body     the rest
 //
 // A place is a seq of the user's box. The place before is that of the last MSG
@@ -183,8 +184,7 @@
 //
 // # Messages from the client
 //
-// SEND has the flags id 1, media 2, expires 4, attrs 8, urgency 16. Its payload
-// is
+// SEND has the flags id 1, media 2, expires 4, attrs 8, more 16. Its payload is
 //
 //	to       a recipient: twice its number, plus 1 and a string, the address,
 //	         where it is defined; numbers below WELCOME's peers
@@ -192,7 +192,8 @@
 //	media    if flagged
 //	expires  if flagged: milliseconds that it is worth delivering
 //	attrs    if flagged
-//	urgency  if flagged: one byte
+//	more     if flagged: one byte, urgency 3, deflated 4
+//	size     if deflated: how long the body is when inflated
 //	body     the rest
 //
 // The server answers every SEND, in order. STORED answers the oldest ones with
@@ -208,6 +209,16 @@
 // a break a client sends again, with its id, what was not answered. An id is
 // unique among the user's messages, so a prefix should be random for each run
 // of a client.
+//
+// # Deflated bodies
+//
+// With bit 8 of caps either side may deflate a body (RFC 1951). It does so with
+// each by itself and with nothing else, so that no length tells anything of
+// what somebody else has written; only with text, as the media type says; only
+// if the body has 256 to 65536 bytes, and that saves an eighth of them at
+// least. The size that is given is exact, more than the bytes that stand there,
+// and at most 32 times as many: anything else is malformed. A body that is
+// longer than the receiver's maxframe is not deflated.
 //
 // # Signals
 //

@@ -221,7 +221,7 @@ func FuzzSession(f *testing.F) {
 	hello := frame.Append(nil, &frame.Hello{Major: 1, Token: token, Prefix: "k", Caps: 1<<6 - 1})
 	for _, text := range []string{
 		"SEND 0=bob :hello", "SEND 0=alice id=m1 type=text/html urgency=low expires=1s attr=a,b :x", "ACK +1", "PING ack+1", "PING #00",
-		"SET interval=1s window=1", "SET hold=1s normal=1", "DEVICES", "DEVICES forget=x", "SIGNAL 0=bob composing", "SIGNAL 0=alice online", "SET token=x", "CLOSE code=done", "HELLO 1.0", "0x10 ack+9 :typing", "STORED 1+1",
+		"SET interval=1s window=1", "SET hold=1s normal=1", "DEVICES", "SEND 0=bob deflated=256 #4b4c4a1e0502004b4c4a1e05", "DEVICES forget=x", "SIGNAL 0=bob composing", "SIGNAL 0=alice online", "SET token=x", "CLOSE code=done", "HELLO 1.0", "0x10 ack+9 :typing", "STORED 1+1",
 	} {
 		fr, ack, err := frame.Parse(text)
 		if err != nil {

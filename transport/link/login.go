@@ -56,7 +56,7 @@ func (l *link) hello(raw frame.Raw) error {
 	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
 		l.learns = &learner{network: l.network(f.Network), told: f.Caps&frame.CapProbe != 0}
 	}
-	l.caps = uint8(f.Caps & (frame.CapDevices))
+	l.caps = uint8(f.Caps & (frame.CapDevices | frame.CapDeflate))
 	if f.Caps&frame.CapSignals != 0 && f.Probe == 0 {
 		l.signals = new(signals)
 	}

@@ -51,7 +51,17 @@ func (l *link) send(raw frame.Raw) error {
 	if p.Type == mailbox.TypeText {
 		p.Type = ""
 	}
-	if len(f.Body) > 0 {
+	if f.Deflated != 0 {
+		if l.caps&frame.CapDeflate == 0 {
+			return errors.New("a deflated body, and that was not agreed")
+		}
+		if p.Body, err = frame.Inflate(f.Body, f.Deflated); err != nil {
+			return err
+		}
+		if frame.IsText(p.Type) { // others would not have been deflated here
+			l.d.deflated.put(&p.Message, append([]byte(nil), f.Body...))
+		}
+	} else if len(f.Body) > 0 {
 		p.Body = append([]byte(nil), f.Body...) // the store keeps it
 	}
 	if f.Expires != 0 {

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"hash/maphash"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -109,6 +110,7 @@ type Server struct {
 	account  conn.Account
 	probes   probes
 	shown    shown
+	deflated deflated
 }
 
 var _ transport.Server = (*Server)(nil)
@@ -116,6 +118,7 @@ var _ transport.Server = (*Server)(nil)
 // New returns a door to core. It starts nothing.
 func New(core *transport.Core, cfg Config) *Server {
 	s := &Server{core: core, cfg: cfg.withDefaults()}
+	s.deflated.seed = maphash.MakeSeed()
 	s.traces = core.Log.Enabled(context.Background(), levelTrace)
 	s.bodies = core.Log.Enabled(context.Background(), levelBody)
 	// Room for the greatest message, and for its id, type and recipient.

@@ -1,7 +1,7 @@
 // The long connection: a Session, the carrier under it, and a timer.
 
 import { Alarm, type Clock } from './clock.js';
-import { capDevices, capProbe, capSignals, type Welcome } from './codec/fields.js';
+import { capDeflate, capDevices, capProbe, capSignals, type Welcome } from './codec/fields.js';
 import type { Delivered } from './codec/stream.js';
 import type { Outcome } from './learn.js';
 import { Probe } from './probe.js';
@@ -116,7 +116,7 @@ class Link implements Connection {
     this.#clock = o.clock;
     this.#owner = owner;
     this.#session = new Session(
-      { hello: { ...login, caps: capProbe | capSignals | capDevices, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
+      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
       {
         welcomed: (w) => this.#welcomed(w),
         message: (m) => owner.message(this.#message(m)),

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { deflateRawSync } from 'node:zlib';
 
 import { ProtocolError, Reader, Writer } from '../src/codec/bytes.js';
 import { urgencyWords } from '../src/codec/codes.js';
 import { decode, encode, type Frame, next, Splitter } from '../src/codec/frame.js';
+import { inflate } from '../src/codec/inflate.js';
 import { newMsg, newSend } from '../src/codec/message.js';
 import { type Delivered, MsgReader, SendWriter } from '../src/codec/stream.js';
 import { format, hex } from '../src/codec/text.js';
@@ -18,6 +20,7 @@ interface Vectors {
   frames: { text: string; hex: string }[];
   malformed: { hex: string; why: string }[];
   messages: (Partial<Omit<Delivered, 'body' | 'seq'>> & { seq: number; type?: string; body64: string | null; hex: string })[];
+  deflated: { form: string; size: number; hex: string; body64?: string }[];
   sends: { to: string; id: string; body64: string; hex: string }[];
 }
 
@@ -78,6 +81,29 @@ test('vectors of sends, both ways', () => {
     const { frame } = whole(unhex(v.hex));
     assert.ok(frame.type === 'send');
     assert.deepEqual([r.to(frame.to), r.id(frame.id), Buffer.from(frame.body).toString('base64')], [v.to, v.id, v.body64]);
+  }
+});
+
+for (const v of vectors.deflated) {
+  test(`deflated ${v.form}`, () => {
+    if (v.body64 === undefined) assert.throws(() => inflate(unhex(v.hex), v.size), ProtocolError);
+    else assert.equal(Buffer.from(inflate(unhex(v.hex), v.size)).toString('base64'), v.body64);
+  });
+}
+
+test('inflate undoes what zlib does, and refuses what is spoiled', () => {
+  const r = random(4);
+  for (let i = 0; i < 300; i++) {
+    const words = Array.from({ length: 1 + r.int(30) }, () => r.text() + r.int(100));
+    const body = Buffer.from(Array.from({ length: r.int(400) }, () => words[r.int(words.length)]).join(' '));
+    const p = deflateRawSync(body, { level: r.int(10), strategy: r.int(5) });
+    assert.deepEqual(Buffer.from(inflate(p, body.length)), body);
+    const bad = r.spoil(Uint8Array.from(p));
+    try {
+      inflate(bad, body.length);
+    } catch (e) {
+      assert.ok(e instanceof ProtocolError, String(e));
+    }
   }
 });
 

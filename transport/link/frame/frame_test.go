@@ -18,11 +18,12 @@ var rewrite = flag.Bool("rewrite", false, "write testdata anew")
 const vectorFile = "../testdata/vectors.json"
 
 type vectors struct {
-	Comment  string         `json:"comment"`
-	Frames   []frameVector  `json:"frames"`
-	Refused  []refuseVector `json:"malformed"`
-	Messages []msgVector    `json:"messages"`
-	Sends    []sendVector   `json:"sends"`
+	Comment  string          `json:"comment"`
+	Frames   []frameVector   `json:"frames"`
+	Refused  []refuseVector  `json:"malformed"`
+	Messages []msgVector     `json:"messages"`
+	Sends    []sendVector    `json:"sends"`
+	Deflated []deflateVector `json:"deflated"`
 }
 
 type frameVector struct {
@@ -140,9 +141,15 @@ var malformedHex = []refuseVector{
 	{"64020000", "expires at once"},
 	{"68020000", "no attributes"},
 	{"70020000", "normal urgency given"},
-	{"70020004", "urgency 4"},
+	{"70020008", "urgency 8"},
+	{"7003000400", "deflated, of no size"},
+	{"700400048002", "256 bytes deflated to none"},
+	{"700a00048002" + "010203040506", "256 bytes deflated to 6"},
+	{"701500048180" + "04" + strings.Repeat("41", 16), "65537 bytes deflated to 16"},
+	{"700500047f" + "0102", "127 bytes deflated to 2"},
 	{"5003000000", "more flags, and none set"},
-	{"5003400000", "unknown more flag"},
+	{"5003800000", "unknown more flag"},
+	{"5003400000", "deflated, of no size"},
 	{"4103010000", "step of 1 given"},
 	{"5006080000000000", "left out, of no bytes"},
 	{"5005080000" + "0561", "left out and there"},
@@ -200,7 +207,15 @@ func makeVectors(t *testing.T) *vectors {
 		}
 		v.Frames = append(v.Frames, frameVector{s, hex.EncodeToString(AppendAck(nil, f, ack))})
 	}
-	v.Refused = malformedHex
+	z := Deflate(order(), "application/json")
+	for _, f := range []Frame{
+		&Send{ID: ID{Step: 1}, Media: "application/json", Deflated: uint64(len(order())), Body: z},
+		&Send{ID: ID{Step: 1}, Urgency: UrgencyHigh, Deflated: uint64(len(order())), Body: z},
+		&Msg{Step: 1, ID: ID{Step: 1}, Media: "application/json", Deflated: uint64(len(order())), Body: z},
+	} {
+		v.Frames = append(v.Frames, frameVector{f.String(), hex.EncodeToString(Append(nil, f))})
+	}
+	v.Refused, v.Deflated = malformedHex, deflateVectors(t)
 	w := MsgWriter{Place: 300, Time: t0}
 	for _, m := range messages {
 		mv := msgVector{Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, Device: m.Device, To: m.To, Time: m.Time, Expires: m.Expires,

@@ -66,16 +66,24 @@ type Send struct {
 	Urgency Urgency
 	Expires uint64 // milliseconds that it is worth delivering; zero is for ever
 	Attrs   []Attr
-	Body    []byte
+	// Deflated, if not zero, is how long the body is when Inflate has undone
+	// what was done to it.
+	Deflated uint64
+	Body     []byte
 }
 
-// Flags of a Send.
+// Flags of a Send. With the last comes a byte of the urgency and of one more
+// flag.
 const (
 	sendID      = 1 << 0
 	sendMedia   = 1 << 1
 	sendExpires = 1 << 2
 	sendAttrs   = 1 << 3
-	sendUrgency = 1 << 4
+	sendMore    = 1 << 4
+
+	sendUrgency  = 3 << 0
+	sendDeflated = 1 << 2
+	sendKnown    = sendUrgency | sendDeflated
 )
 
 func (f *Send) Type() Type   { return TypeSend }
@@ -95,8 +103,16 @@ func (f *Send) lead() byte {
 	if len(f.Attrs) > 0 {
 		b |= sendAttrs
 	}
-	if f.Urgency != UrgencyNormal {
-		b |= sendUrgency
+	if f.more() != 0 {
+		b |= sendMore
+	}
+	return b
+}
+
+func (f *Send) more() byte {
+	b := byte(f.Urgency)
+	if f.Deflated != 0 {
+		b |= sendDeflated
 	}
 	return b
 }
@@ -113,8 +129,11 @@ func (f *Send) head(b []byte) []byte {
 		b = appendUvarint(b, f.Expires)
 	}
 	b = appendAttrs(b, f.Attrs)
-	if f.Urgency != UrgencyNormal {
-		b = append(b, byte(f.Urgency))
+	if more := f.more(); more != 0 {
+		b = append(b, more)
+	}
+	if f.Deflated != 0 {
+		b = appendUvarint(b, f.Deflated)
 	}
 	return b
 }
@@ -136,9 +155,14 @@ func (f *Send) Decode(raw Raw) error {
 	if raw.Flags&sendAttrs != 0 {
 		f.Attrs = r.attrs()
 	}
-	if raw.Flags&sendUrgency != 0 {
-		if f.Urgency = Urgency(r.byte()); f.Urgency == UrgencyNormal || f.Urgency > UrgencyHigh {
-			r.fail("urgency %d", f.Urgency)
+	if raw.Flags&sendMore != 0 {
+		more := r.byte()
+		if more == 0 || more&^sendKnown != 0 {
+			r.fail("urgency %d", more)
+		}
+		f.Urgency = Urgency(more & sendUrgency)
+		if more&sendDeflated != 0 {
+			f.Deflated = r.deflated()
 		}
 	}
 	f.Body = r.p
@@ -158,7 +182,9 @@ type Msg struct {
 	Expires uint64 // milliseconds after its time; zero is never
 	Attrs   []Attr
 	Left    uint64 // if not zero: the body has so many bytes, more than the reader takes, and was left out
-	Body    []byte
+	// Deflated is as in Send.
+	Deflated uint64
+	Body     []byte
 }
 
 // Flags of a Msg, and of the byte that its payload begins with if msgMore is set.
@@ -174,7 +200,8 @@ const (
 	moreAttrs   = 1 << 2
 	moreLeft    = 1 << 3
 	moreUrgency = 3 << 4
-	moreKnown   = morePrev | moreExpires | moreAttrs | moreLeft | moreUrgency
+	moreDeflate = 1 << 6
+	moreKnown   = morePrev | moreExpires | moreAttrs | moreLeft | moreUrgency | moreDeflate
 )
 
 func (f *Msg) Type() Type   { return TypeMsg }
@@ -214,6 +241,9 @@ func (f *Msg) more() byte {
 	if f.Left != 0 {
 		b |= moreLeft
 	}
+	if f.Deflated != 0 {
+		b |= moreDeflate
+	}
 	return b
 }
 
@@ -244,6 +274,9 @@ func (f *Msg) head(b []byte) []byte {
 	b = appendAttrs(b, f.Attrs)
 	if f.Left != 0 {
 		b = appendUvarint(b, f.Left)
+	}
+	if f.Deflated != 0 {
+		b = appendUvarint(b, f.Deflated)
 	}
 	return b
 }
@@ -290,6 +323,9 @@ func (f *Msg) Decode(raw Raw) error {
 		if len(r.p) > 0 {
 			r.fail("body both there and left out")
 		}
+	}
+	if more&moreDeflate != 0 {
+		f.Deflated = r.deflated()
 	}
 	f.Body = r.p
 	return r.err

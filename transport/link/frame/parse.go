@@ -202,6 +202,7 @@ func (p *parser) frame(verb string, body []byte) Frame {
 		f := &Send{To: p.recipient(), ID: ID{Step: 1}, Body: body}
 		p.id(&f.ID)
 		p.properties(&f.Media, &f.Urgency, nil, &f.Expires, &f.Attrs)
+		f.Deflated = p.deflated()
 		return f
 	case "SIGNAL":
 		return &Signal{p.recipient(), p.unquote(p.next()), body}
@@ -232,6 +233,7 @@ func (p *parser) frame(verb string, body []byte) Frame {
 		if w, ok := p.prefixed("left="); ok {
 			f.Left = p.number(w)
 		}
+		f.Deflated = p.deflated()
 		return f
 	}
 	n, err := strconv.ParseUint(strings.TrimPrefix(verb, "0x"), 16, 6)
@@ -239,6 +241,13 @@ func (p *parser) frame(verb string, body []byte) Frame {
 		p.fail("no such frame %q", verb)
 	}
 	return &Unknown{Type(n), body}
+}
+
+func (p *parser) deflated() uint64 {
+	if w, ok := p.prefixed("deflated="); ok {
+		return p.number(w)
+	}
+	return 0
 }
 
 func (p *parser) version() (major, minor uint64) {

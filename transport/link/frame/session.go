@@ -58,6 +58,7 @@ const (
 	CapProbe   = 1 << 0 // the client learns its heartbeat by probes, and the server takes them
 	CapSignals = 1 << 1 // Signal and Signalled
 	CapDevices = 1 << 2 // Devices and DeviceList
+	CapDeflate = 1 << 3 // Send and Msg with deflated bodies
 )
 
 // Set changes what was agreed. From the client: all but Expires. From

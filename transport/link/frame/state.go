@@ -19,6 +19,7 @@ type Message struct {
 	Urgency   Urgency
 	Attrs     []Attr
 	Left      uint64 // the body was left out and has so many bytes
+	Deflated  uint64 // if not zero, Inflate the body to so many bytes
 	Body      []byte
 }
 
@@ -93,7 +94,8 @@ func (w *MsgWriter) peer(address, device, prefix string) (p Peer, k *known) {
 // Append appends m as a Msg frame to b. If its payload would be longer than
 // max the body is left out.
 func (w *MsgWriter) Append(b []byte, m *Message, max int) []byte {
-	f := Msg{Step: m.Seq - w.Place, Time: m.Time - w.Time, Media: m.Media, Urgency: m.Urgency, Attrs: m.Attrs, Left: m.Left, Body: m.Body}
+	f := Msg{Step: m.Seq - w.Place, Time: m.Time - w.Time, Media: m.Media, Urgency: m.Urgency, Attrs: m.Attrs, Left: m.Left,
+		Deflated: m.Deflated, Body: m.Body}
 	if m.Prev != w.Place {
 		f.Prev = m.Seq - m.Prev
 	}
@@ -117,7 +119,10 @@ func (w *MsgWriter) Append(b []byte, m *Message, max int) []byte {
 	var h [128]byte
 	head := f.head(h[:0])
 	if len(head)+len(f.Body) > max {
-		f.Left, f.Body = uint64(len(f.Body)), nil
+		if f.Left, f.Deflated = m.Deflated, 0; f.Left == 0 {
+			f.Left = uint64(len(f.Body))
+		}
+		f.Body = nil
 		head = f.head(h[:0])
 	}
 	return appendParts(b, f.lead(), 0, head, f.Body)
@@ -155,7 +160,7 @@ func (r *MsgReader) peer(p *Peer) (*peerState, error) {
 // Read resolves f. Body is f's.
 func (r *MsgReader) Read(f *Msg) (m Message, err error) {
 	m = Message{Seq: r.Place + f.Step, Prev: r.Place, Time: r.Time + f.Time, Media: f.Media, Urgency: f.Urgency, Attrs: f.Attrs,
-		Left: f.Left, Body: f.Body}
+		Left: f.Left, Deflated: f.Deflated, Body: f.Body}
 	if m.Seq > MaxInt || f.Prev > m.Seq {
 		return m, malformed("place out of range")
 	}

@@ -240,6 +240,7 @@ func (f *Signalled) String() string {
 func (f *Send) String() string {
 	l := newLine(TypeSend).recipient(&f.To)
 	l.id(f.ID).properties(f.Media, f.Urgency, nil, f.Expires, f.Attrs)
+	l.deflated(f.Deflated)
 	return l.body(f.Body)
 }
 
@@ -253,6 +254,7 @@ func (f *Msg) String() string {
 	if f.Left != 0 {
 		l.add("left=%d", f.Left)
 	}
+	l.deflated(f.Deflated)
 	return l.body(f.Body)
 }
 
@@ -262,6 +264,12 @@ func (p Peer) String() string {
 		return strconv.FormatUint(p.N, 10)
 	}
 	return fmt.Sprintf("%d=%s,%s,%s", p.N, quote(p.Address), quote(p.Device), quote(p.Prefix))
+}
+
+func (l *line) deflated(size uint64) {
+	if size != 0 {
+		l.add("deflated=%d", size)
+	}
 }
 
 func (l *line) id(id ID) *line {

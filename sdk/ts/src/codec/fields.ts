@@ -120,6 +120,8 @@ export const capProbe = 1;
 export const capSignals = 2;
 /** And: Devices and DeviceList. */
 export const capDevices = 4;
+/** And: deflated bodies. */
+export const capDeflate = 8;
 
 /** A "count" is left out when it is zero, a "number" only when it is undefined. */
 type Kind = 'text' | 'count' | 'number' | 'code';

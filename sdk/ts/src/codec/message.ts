@@ -2,6 +2,7 @@
 // whether it is there, so that what is usual costs nothing.
 
 import { malformed, Reader, unzigzag, utf8, Writer, zigzag } from './bytes.js';
+import { checkDeflated } from './inflate.js';
 import { mediaTypes, type Urgency, urgencyWords } from './codes.js';
 
 /**
@@ -40,6 +41,8 @@ export interface Send {
   /** Milliseconds that it is worth delivering; zero is for ever. */
   expires: number;
   attrs: Attr[];
+  /** If not zero, how long the body is when it has been inflated. */
+  deflated: number;
   body: Uint8Array;
 }
 
@@ -63,24 +66,31 @@ export interface Msg {
   attrs: Attr[];
   /** If not zero: the body has so many bytes, more than the reader takes, and was left out. */
   left: number;
+  /** As in Send. */
+  deflated: number;
   body: Uint8Array;
 }
 
 const nothing = new Uint8Array(0);
 
 export function newSend(to: Peer): Send {
-  return { type: 'send', to, id: 1, media: '', urgency: 'normal', expires: 0, attrs: [], body: nothing };
+  return { type: 'send', to, id: 1, media: '', urgency: 'normal', expires: 0, attrs: [], deflated: 0, body: nothing };
 }
 
 export function newMsg(from: Peer): Msg {
-  return { type: 'msg', step: 1, prev: 0, from, id: 1, time: 0, media: '', urgency: 'normal', expires: 0, attrs: [], left: 0, body: nothing };
+  return { type: 'msg', step: 1, prev: 0, from, id: 1, time: 0, media: '', urgency: 'normal', expires: 0, attrs: [], left: 0, deflated: 0, body: nothing };
 }
 
 const sendId = 1 << 0;
 const sendMedia = 1 << 1;
 const sendExpires = 1 << 2;
 const sendAttrs = 1 << 3;
-const sendUrgency = 1 << 4;
+const sendMore = 1 << 4; // a byte of the urgency, and this:
+const sendDeflated = 1 << 2;
+
+function sendByte(f: Send): number {
+  return urgencyWords.indexOf(f.urgency) | (f.deflated === 0 ? 0 : sendDeflated);
+}
 
 export function sendFlags(f: Send): number {
   return (
@@ -88,7 +98,7 @@ export function sendFlags(f: Send): number {
     (f.media === '' ? 0 : sendMedia) |
     (f.expires === 0 ? 0 : sendExpires) |
     (f.attrs.length === 0 ? 0 : sendAttrs) |
-    (f.urgency === 'normal' ? 0 : sendUrgency)
+    (sendByte(f) === 0 ? 0 : sendMore)
   );
 }
 
@@ -98,7 +108,8 @@ export function writeSend(w: Writer, f: Send): void {
   if (f.media !== '') writeMedia(w, f.media);
   if (f.expires !== 0) w.uvarint(f.expires);
   writeAttrs(w, f.attrs);
-  if (f.urgency !== 'normal') w.byte(urgencyWords.indexOf(f.urgency));
+  if (sendByte(f) !== 0) w.byte(sendByte(f));
+  if (f.deflated !== 0) w.uvarint(f.deflated);
   w.bytes(f.body);
 }
 
@@ -109,10 +120,11 @@ export function readSend(flags: number, payload: Uint8Array): Send {
   if (flags & sendMedia) f.media = readMedia(r);
   if (flags & sendExpires) f.expires = r.positive();
   if (flags & sendAttrs) f.attrs = readAttrs(r);
-  if (flags & sendUrgency) {
-    const u = r.byte();
-    if (u === 0 || !urgencyWords[u]) throw malformed(`urgency ${u}`);
-    f.urgency = urgencyWords[u];
+  if (flags & sendMore) {
+    const more = r.byte();
+    if (more === 0 || more > 7) throw malformed(`urgency ${more}`);
+    f.urgency = urgencyWords[more & 3]!;
+    if (more & sendDeflated) f.deflated = readDeflated(r);
   }
   f.body = r.rest();
   return f;
@@ -128,7 +140,8 @@ const moreExpires = 1 << 1;
 const moreAttrs = 1 << 2;
 const moreLeft = 1 << 3;
 const moreUrgency = 3 << 4;
-const moreKnown = morePrev | moreExpires | moreAttrs | moreLeft | moreUrgency;
+const moreDeflated = 1 << 6;
+const moreKnown = morePrev | moreExpires | moreAttrs | moreLeft | moreUrgency | moreDeflated;
 
 function moreFlags(f: Msg): number {
   return (
@@ -136,6 +149,7 @@ function moreFlags(f: Msg): number {
     (f.expires === 0 ? 0 : moreExpires) |
     (f.attrs.length === 0 ? 0 : moreAttrs) |
     (f.left === 0 ? 0 : moreLeft) |
+    (f.deflated === 0 ? 0 : moreDeflated) |
     (urgencyWords.indexOf(f.urgency) << 4)
   );
 }
@@ -163,6 +177,7 @@ export function writeMsg(w: Writer, f: Msg): void {
   if (f.expires !== 0) w.uvarint(f.expires);
   writeAttrs(w, f.attrs);
   if (f.left !== 0) w.uvarint(f.left);
+  if (f.deflated !== 0) w.uvarint(f.deflated);
   w.bytes(f.body);
 }
 
@@ -188,8 +203,14 @@ export function readMsg(flags: number, payload: Uint8Array): Msg {
     f.left = r.positive();
     if (r.left > 0) throw malformed('body both there and left out');
   }
+  if (more & moreDeflated) f.deflated = readDeflated(r);
   f.body = r.rest();
   return f;
+}
+
+function readDeflated(r: Reader): number {
+  const size = r.uvarint();
+  return checkDeflated(size, r.left);
 }
 
 /** Writes a peer of which only the address is defined. */

@@ -4,6 +4,7 @@
 
 import { malformed, maxInt } from './bytes.js';
 import type { Urgency } from './codes.js';
+import { inflate } from './inflate.js';
 import type { Attr, Id, Msg, Peer } from './message.js';
 import type { Signalled } from './signal.js';
 
@@ -71,7 +72,7 @@ export class MsgReader {
     const m: Delivered = {
       seq, prev: f.prev === 0 ? this.place : seq - f.prev, id, from: from.address, device: from.device,
       to: f.to ? this.#peer(f.to).address : '', time, expires: f.expires === 0 ? 0 : time + f.expires,
-      media: f.media, urgency: f.urgency, attrs: f.attrs, left: f.left, body: f.body,
+      media: f.media, urgency: f.urgency, attrs: f.attrs, left: f.left, body: f.deflated === 0 ? f.body : inflate(f.body, f.deflated),
     };
     this.place = seq;
     this.#time = time;

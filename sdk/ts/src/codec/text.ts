@@ -29,11 +29,11 @@ function words(f: Frame): string[] {
     case 'refused':
       return ['REFUSED', f.code, ...(f.text === '' ? [] : [`text=${quote(f.text)}`])];
     case 'send':
-      return ['SEND', recipient(f.to), ...id(f), ...properties(f), ...body(f.body)];
+      return ['SEND', recipient(f.to), ...id(f), ...properties(f), ...deflated(f), ...body(f.body)];
     case 'msg':
       return [
         'MSG', `+${f.step}`, ...(f.prev === 0 ? [] : [`prev-${f.prev}`]), peer(f.from), ...id(f), `${signed(f.time)}ms`,
-        ...properties(f), ...(f.left === 0 ? [] : [`left=${f.left}`]), ...body(f.body),
+        ...properties(f), ...(f.left === 0 ? [] : [`left=${f.left}`]), ...deflated(f), ...body(f.body),
       ];
     case 'signal':
       return ['SIGNAL', recipient(f.to), quote(f.kind), ...body(f.body)];
@@ -90,6 +90,8 @@ function properties(f: Send | Msg): string[] {
   for (const [name, value] of f.attrs) out.push(`attr=${quote(name)},${quote(value)}`);
   return out;
 }
+
+const deflated = (f: Send | Msg): string[] => (f.deflated === 0 ? [] : [`deflated=${f.deflated}`]);
 
 function recipient(p: Peer): string {
   return p.define ? `${p.n}=${quote(p.define.address)}` : `${p.n}`;

@@ -94,6 +94,7 @@ function parseFrame(verb: string, words: string[], body: Uint8Array): Frame {
       const f = newSend(recipient(words.shift()!));
       id(f, words);
       properties(f, words);
+      f.deflated = Number(prefixed(words, 'deflated=') ?? 0);
       return { ...f, body };
     }
     case 'SIGNAL':
@@ -118,6 +119,7 @@ function parseFrame(verb: string, words: string[], body: Uint8Array): Frame {
       f.time = Number(words.shift()!.replace(/ms$/, ''));
       properties(f, words);
       f.left = Number(prefixed(words, 'left=') ?? 0);
+      f.deflated = Number(prefixed(words, 'deflated=') ?? 0);
       return f;
     }
   }

@@ -255,8 +255,8 @@ func (g *gateway) datagram(p []byte, from netip.AddrPort) {
 	}
 	switch {
 	case m.Type == sn.SearchGW:
-		// Section 5.4.3 has gateways answer with their own address to
-		// nobody in particular; whoever asked has it from the datagram.
+		// Not section 6.1, which has GWINFO broadcast: whoever asked has it
+		// alone, so that a forged question does not make the gateway shout.
 		g.send(at, sn.Message{Type: sn.GWInfo, Gateway: byte(g.cfg.GatewayID)})
 	case m.Type == sn.Connect:
 		g.connect(s, at, m)

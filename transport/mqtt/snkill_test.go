@@ -101,7 +101,7 @@ func TestKillSleepingSensor(t *testing.T) {
 	p.say(sn.Message{Type: sn.Disconnect, Duration: 600, HasDuration: true})
 	p.hear(10 * time.Second)
 	sent := 0
-	for range runs(t, 4) {
+	for range runs(t, 10) {
 		if err := pub.connect(v.addr); err != nil {
 			t.Fatal(err)
 		}

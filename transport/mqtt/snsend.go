@@ -122,11 +122,22 @@ func (s *sensor) pump() {
 	if s.await == snNothing {
 		s.again = time.Time{}
 	}
-	if s.state == snAwake && s.await == snNothing && s.open == 0 && len(s.waiting) == 0 && !s.conn.Over() {
+	if s.state == snAwake && s.await == snNothing && s.open == 0 && len(s.waiting) == 0 && !s.conn.Over() && !s.client.behind() {
 		// PINGRESP says that this was all, section 6.14.
 		s.say(sn.Message{Type: sn.Pingresp})
 		s.rest()
 	}
+}
+
+// behind reports whether more is on its way to the client: from the disk, from
+// a mailbox that is being opened, or of what was retained.
+func (c *client) behind() bool {
+	for _, st := range [...]*stream{c.queue, c.inbox} {
+		if st != nil && st.sess.Behind() {
+			return true
+		}
+	}
+	return c.x != nil && (c.x.mail != nil || len(c.x.old) > 0)
 }
 
 // sendFirst sends the first that waits, or what has to go before it.

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +54,7 @@ func child(dir string) error {
 		a.Add(ctx, u, "pw", auth.RoleUser) // an error says that it is there
 	}
 	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a, Engine: conn.New(conn.Config{})}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", cmp.Or(os.Getenv("MQTT_TEST_LISTEN"), "127.0.0.1:0"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +62,16 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	srv := New(core, Config{SN: SN{Accounts: []SNAccount{{User: "alice"}}}})
+	cfg := Config{SN: SN{Accounts: []SNAccount{{User: "alice"}}}}
+	if to := os.Getenv("MQTT_TEST_BRIDGE"); to != "" {
+		pw := filepath.Join(dir, "password")
+		if err := os.WriteFile(pw, []byte("pw\n"), 0o600); err != nil {
+			return err
+		}
+		cfg.Bridges = []Bridge{{Name: "b", Address: to, User: "bob", PasswordFile: pw, Topics: []BridgeTopic{{Filter: "#", Direction: "both", QoS: 2}}}}
+	}
+	srv := New(core, cfg)
+	go srv.Bridges(ctx)     // the same
 	go srv.ServeSN(ctx, pc) // ends with the process
 	fmt.Println("open", ln.Addr(), pc.LocalAddr())
 	return srv.Serve(ctx, ln)
@@ -73,10 +84,10 @@ type victim struct {
 	sn   string // of the gateway for sensors
 }
 
-func start(t *testing.T, dir string) *victim {
+func start(t *testing.T, dir string, env ...string) *victim {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "MQTT_TEST_SERVER="+dir)
+	cmd.Env = append(append(os.Environ(), "MQTT_TEST_SERVER="+dir), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -208,6 +208,9 @@ func (c *careful) step(patience time.Duration) (got string, isNew bool, err erro
 		if err := p.Decode(packet.V311, first, body); err != nil {
 			return "", false, err
 		}
+		if p.QoS == 0 {
+			return string(p.Payload), true, nil
+		}
 		if p.QoS == 1 {
 			c.nc.Write(packet.AppendAck(nil, packet.V311, packet.PUBACK, p.ID, 0, ""))
 			return string(p.Payload), true, nil

@@ -43,17 +43,23 @@ export class Posthouse {
   readonly #dir = mkdtempSync(join(tmpdir(), 'posthouse-ts-'));
   readonly #binary = join(this.#dir, 'posthouse');
   readonly http: number;
+  readonly https: number;
   readonly link: number;
+  readonly links: number;
+  /** Its certificate, which it makes itself for localhost. */
+  readonly certificate = join(this.#dir, 'cert.pem');
   #process: ChildProcess | undefined;
 
-  private constructor(http: number, link: number) {
+  private constructor([http, https, link, links]: [number, number, number, number]) {
     this.http = http;
+    this.https = https;
     this.link = link;
+    this.links = links;
   }
 
   /** A server with the users alice and bob, whose password is "secret". */
   static async open(): Promise<Posthouse> {
-    const p = new Posthouse(await freePort(), await freePort());
+    const p = new Posthouse([await freePort(), await freePort(), await freePort(), await freePort()]);
     execFileSync('go', ['build', '-o', p.#binary, './cmd/posthouse'], { cwd: project, stdio: 'inherit' });
     for (const user of ['alice', 'bob']) {
       execFileSync(p.#binary, ['user', 'add', user, '--password', 'secret', '--data', p.#dir], { stdio: 'ignore' });
@@ -64,9 +70,8 @@ export class Posthouse {
 
   async start(): Promise<void> {
     const at = (port: number) => `127.0.0.1:${port}`;
-    const p = spawn(this.#binary, ['serve', '--data', this.#dir, '--http', at(this.http), '--link', at(this.link), '--mqtt=', '--xmpp='], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const doors = ['--http', at(this.http), '--https', at(this.https), '--link', at(this.link), '--links', at(this.links), '--mqtt=', '--xmpp='];
+    const p = spawn(this.#binary, ['serve', '--data', this.#dir, ...doors], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = p;
     let log = '';
     p.stderr!.on('data', (b: Buffer) => (log = (log + b.toString()).slice(-4000)));

@@ -90,6 +90,7 @@ func (d *doors) open(a config.Address) (listener, error) {
 		if err != nil {
 			return listener{}, err
 		}
+		pc.SetReadBuffer(4 << 20) // for many sensors at once; less will do, too
 		serve := func(ctx context.Context) error { return d.mqtt.ServeSN(ctx, pc) }
 		return listener{a, router.MQTT, datagrams{pc}, serve}, nil
 	}

@@ -15,7 +15,8 @@ export interface PollOptions {
   fetch: typeof fetch;
 }
 
-const wait = 50; // seconds; many proxies cut at 60
+const longestHold = 50; // seconds; many proxies cut at 60
+const shortestHold = 1;
 const grace = 15_000; // beyond what the server was asked to wait
 const requestTime = 30_000;
 const batch = 50; // messages in one request
@@ -128,6 +129,7 @@ class Poll implements Connection {
   #handled = 0;
   #acked = 0;
   #wake: (() => void) | undefined;
+  #hold = longestHold; // how long a poll asks to be held
 
   constructor(o: PollOptions, login: Login, owner: Owner) {
     this.#o = o;
@@ -155,9 +157,15 @@ class Poll implements Connection {
   /** One long poll. Next acknowledges what the last one brought. */
   async #read(next: string): Promise<string> {
     const began = this.#o.clock.now();
-    const query = new URLSearchParams({ device: this.#device, wait: String(wait) });
+    const query = new URLSearchParams({ device: this.#device, wait: String(this.#hold) });
     if (next !== '') query.set('after', next);
-    const page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, wait * 1000 + grace);
+    let page: Inbox;
+    try {
+      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, this.#hold * 1000 + grace);
+    } catch (e) {
+      if (this.#ended || !this.#cut(e, (this.#o.clock.now() - began) / 1000)) throw e;
+      return next;
+    }
     if (this.#ended) return '';
     this.#acked = Math.max(this.#acked, this.#received);
     if (page.trimmed) this.#owner.gap(page.trimmed.to);
@@ -169,6 +177,14 @@ class Poll implements Connection {
     while (this.#handled < this.#received && !this.#ended) await this.#news();
     if (page.messages.length === 0 && this.#o.clock.now() - began < soonest) await this.#pause(soonest); // ended by another session of this device
     return page.next;
+  }
+
+  /** Whether something on the way lets no request wait so long; then the next ones wait less. */
+  #cut(e: unknown, held: number): boolean {
+    if (e instanceof HttpError || held < 2 * shortestHold || held > this.#hold) return false;
+    this.#hold = Math.max(Math.floor((held * 3) / 4), shortestHold);
+    this.#owner.trace(() => `* a poll was cut after ${held} s; the next ones are held for ${this.#hold} s`);
+    return true;
   }
 
   /** Waits until handled is called, or the connection ends. */

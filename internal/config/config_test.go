@@ -230,3 +230,30 @@ func TestRecordsElsewhere(t *testing.T) {
 		t.Errorf("%v %v", c, err)
 	}
 }
+
+// A list of records may hold lists of records.
+func TestBridges(t *testing.T) {
+	c, err := Load(Sources{Env: env(map[string]string{"POSTHOUSE_MQTT_BRIDGES": `
+- name: old
+  address: mqtt://localhost
+  keep_alive: 10s
+  topics:
+    - {filter: "#", direction: both, qos: 2}
+    - {filter: x, direction: in, local_prefix: a/}`})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := c.MQTT.Bridges
+	if len(b) != 1 || b[0].KeepAlive != 10*time.Second || len(b[0].Topics) != 2 || b[0].Topics[0].QoS != 2 || b[0].Topics[1].LocalPrefix != "a/" {
+		t.Errorf("%+v", b)
+	}
+	for text, want := range map[string]string{
+		"[{name: a, address: 'mqtt://x', topics: [{filtr: x}]}]": "mqtt.bridges.topics: an entry has no filtr",
+		"[{name: a, address: 'mqtt://x', topics: x}]":            "mqtt.bridges.topics: a list is wanted",
+		"[{name: a, address: x}]":                                "not of the form mqtt://",
+	} {
+		if _, err := Load(Sources{Env: env(map[string]string{"POSTHOUSE_MQTT_BRIDGES": text})}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

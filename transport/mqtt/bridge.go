@@ -261,6 +261,7 @@ func (srv *Server) inside(who auth.Who) (nc net.Conn, over <-chan struct{}) {
 
 // remembered is what the session of a bridge holds from earlier connections.
 type remembered struct {
+	session bool     // there is one
 	filters []string // subscribed to here
 	got     []uint16 // QoS 2 identifiers of the other broker, not released
 	// local and remote are filters whose subscription was confirmed while
@@ -276,6 +277,7 @@ func (b *bridge) recall(ctx context.Context) (*remembered, error) {
 	sh.mu.Lock()
 	s := sh.all[b.key()]
 	if s != nil {
+		m.session = true
 		for i := range s.subs {
 			m.filters = append(m.filters, s.subs[i].filter)
 		}
@@ -322,7 +324,7 @@ func (b *bridge) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.filters == nil { // what was agreed with the other broker is void
+	if !m.session { // what was agreed with the other broker is void
 		if err := b.srv.core.Mail.Put(ctx, mailbox.Record{Key: bridgePrefix + deviceName(b.cfg.Name)}); err != nil {
 			return err
 		}

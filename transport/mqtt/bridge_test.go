@@ -257,6 +257,37 @@ func TestBridgeAway(t *testing.T) {
 	}
 }
 
+// A bridge that only takes in has its session at the other broker, too.
+func TestBridgeInAway(t *testing.T) {
+	for _, version := range []string{"5", "3.1.1"} {
+		t.Run(version, func(t *testing.T) {
+			bridged(t, map[string]Config{"b": plain(), "a": toB(version,
+				BridgeTopic{Filter: "t/#", Direction: "in", QoS: 2},
+			)}, `
+				open b
+				open a
+				a keep C: CONNECT 4 id=keep
+				a keep S: CONNACK*
+				a keep C: SUBSCRIBE #1 t/# q1
+				a keep S: SUBACK*
+				close a
+				b rita C: CONNECT 4 clean id=rita
+				b rita S: CONNACK*
+				b rita C: PUBLISH t/1 q2 #1 :while we were away
+				b rita S: PUBREC #1
+				b rita C: PUBREL #1
+				b rita S: PUBCOMP #1
+				open a
+				~ 1m
+				a keep C: CONNECT 4 id=keep
+				a keep S: CONNACK 0x00 present
+				a keep S: PUBLISH t/1 q1*
+				a keep S: (nothing)
+			`)
+		})
+	}
+}
+
 // What is retained goes over as retained, once: when the bridge is new and
 // when it changes.
 func TestBridgeRetained(t *testing.T) {

@@ -133,6 +133,14 @@ func (t *sessions) shard(key string) *sessionShard {
 	return &t.shards[maphash.String(t.seed, key)%uint64(len(t.shards))]
 }
 
+// has reports whether there is a session called key.
+func (t *sessions) has(key string) bool {
+	sh := t.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.all[key] != nil
+}
+
 // claim makes c the owner of the session called key, and returns it. While
 // another client owns it nil is returned: that one is told to end, and c is
 // woken when it has.

@@ -542,6 +542,12 @@ func TestSNLimits(t *testing.T) {
 		n3 G: SUBACK t0 #4 q0 rejected: congestion
 		n3 N: SUBSCRIBE b/# q1 #5
 		n3 G: SUBACK t0 #5 q1
+		n3 N: SUBSCRIBE 'cc q1 #6
+		n3 G: SUBACK t0 #6 q1
+		n3 N: SUBSCRIBE 'dd q1 #7
+		n3 G: SUBACK t0 #7 q0 rejected: congestion
+		n3 N: SUBSCRIBE 'cc q1 #8
+		n3 G: SUBACK t0 #8 q1
 		# Messages that are not released.
 		n3 N: PUBLISH 'ab q2 #1 :x
 		n3 G: PUBREC #1

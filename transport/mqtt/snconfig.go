@@ -36,8 +36,13 @@ type SN struct {
 	// MaxPerAddress is how many of them may share an address, behind a
 	// forwarder or a NAT. An IPv6 /64 counts as one. Default 1000.
 	MaxPerAddress int
-	// MaxTopics is how many topic ids one sensor may have registered; the
-	// oldest that the gateway registered give way first. Default 256.
+	// MaxSessions is how many sessions the server may keep, those of all
+	// clients together, for a sensor to begin another one without clean
+	// session: client identifiers cost nothing to make up. Default 100000.
+	MaxSessions int
+	// MaxTopics is how many topic ids one sensor may have registered, the
+	// oldest that the gateway registered give way first; and how many
+	// subscriptions it may have. Default 256.
 	MaxTopics int
 	// MaxInflight is how many messages of QoS 1 and 2, subscriptions and the
 	// like of one sensor may wait for an answer; more are refused for
@@ -96,6 +101,7 @@ func (c SN) withDefaults() SN {
 	dur(&c.Advertise, 15*time.Minute)
 	def(&c.MaxClients, 10000)
 	def(&c.MaxPerAddress, 1000)
+	def(&c.MaxSessions, 100_000)
 	def(&c.MaxTopics, 256)
 	def(&c.MaxInflight, 8)
 	def(&c.MaxWaiting, 16<<10)

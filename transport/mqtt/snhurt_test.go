@@ -356,3 +356,27 @@ func TestSNConfig(t *testing.T) {
 		}
 	}
 }
+
+// Made-up client identifiers leave no more sessions behind than there may be.
+func TestSNSessions(t *testing.T) {
+	cfg := sensors()
+	cfg.SN.MaxSessions = 2
+	snDialogue(t, cfg, `
+		n1 N: CONNECT n1 60s
+		n1 G: CONNACK
+		n1 N: CONNECT n2 60s
+		n1 G: CONNACK
+		n1 N: CONNECT n3 60s
+		n1 G: CONNACK rejected: congestion
+		n1 G: (nothing)
+		n1 N: CONNECT n3 clean 60s
+		n1 G: CONNACK
+		n1 N: CONNECT n1 60s
+		n1 G: CONNACK
+		# Clean session gives the place back.
+		n1 N: CONNECT n2 clean 60s
+		n1 G: CONNACK
+		n1 N: CONNECT n3 60s
+		n1 G: CONNACK
+	`)
+}

@@ -221,6 +221,13 @@ func (s *sensor) found() {
 		s.conn.Close()
 		return
 	}
+	key := l.who.User + "/" + deviceName(s.hello.Name)
+	if srv := s.g.srv; !s.hello.Flags.Clean() && srv.count.sessions.Load() >= int64(s.g.cfg.MaxSessions) && !srv.sessions.has(key) {
+		s.say(sn.Message{Type: sn.Connack, Code: s.congested()})
+		s.quiet = true
+		s.conn.Close()
+		return
+	}
 	*s.client.x.vouched = l.who
 	s.will = l.will
 	if s.hello.Flags.Will() {
@@ -491,7 +498,8 @@ func (s *sensor) subscribe(m sn.Message) {
 	if _, ok := s.asked[m.ID]; ok {
 		return // said again; the answer is on its way
 	}
-	if len(s.asked) >= s.g.cfg.MaxInflight {
+	full := len(s.client.s.subs) >= s.g.cfg.MaxTopics && s.client.s.find(filter) < 0
+	if len(s.asked) >= s.g.cfg.MaxInflight || m.Type == sn.Subscribe && full {
 		refuse(s.congested())
 		return
 	}

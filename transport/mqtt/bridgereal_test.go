@@ -300,3 +300,41 @@ func hear(t *testing.T, c *careful, body string) {
 		return
 	}
 }
+
+// A broker that knows neither 5.0 nor mosquitto's way is spoken to in plain
+// 3.1.1, and first told to forget what it knows.
+func TestBridgeDialects(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	said := make(chan string, 16)
+	go func() { // ends with the listener
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p := make([]byte, 1024)
+			n, _ := nc.Read(p)
+			if n < 10 {
+				nc.Close()
+				continue
+			}
+			said <- fmt.Sprintf("%#x %t", p[8], p[9]&2 != 0)
+			if p[8] != 4 {
+				nc.Write([]byte{0x20, 2, 0, 1})
+				nc.Close()
+				continue
+			}
+			nc.Write([]byte{0x20, 2, 0, 0})
+		}
+	}()
+	runBridge(t, Bridge{Name: "old", Address: "mqtt://" + ln.Addr().String(), Topics: []BridgeTopic{{Filter: "x", Direction: "out"}}}, nil)
+	for _, want := range []string{"0x5 true", "0x84 true", "0x4 true", "0x4 false"} {
+		if got := <-said; got != want {
+			t.Fatalf("CONNECT with %s, want %s", got, want)
+		}
+	}
+}

@@ -140,6 +140,7 @@ func newMailbox(cfg Config) *Mailbox {
 	return &Mailbox{
 		cfg:    cfg,
 		prefix: strings.ToLower(rand.Text()[:10]),
+		jitter: client.Backoff,
 		inbox:  inbox.New(),
 		work:   make(chan struct{}, 1),
 		over:   make(chan struct{}),
@@ -168,6 +169,7 @@ type Mailbox struct {
 	cfg     Config
 	way     *way   // if not nil, the mailbox ends with its connection
 	prefix  string // of the ids of this mailbox's messages
+	jitter  func(tries int) time.Duration
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -338,7 +340,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			mb.fail(err)
 			return
 		}
-		wait := backOff(tries, err)
+		wait := mb.backOff(tries, err)
 		if s != nil && o != learn.Unrelated || errors.Is(err, errMoved) {
 			wait = 0 // the network is believed to be there
 		}
@@ -369,8 +371,8 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 
 // backOff is how long to wait before the next attempt: "full jitter", between
 // nothing and a bound that doubles, or when the server said.
-func backOff(tries int, err error) time.Duration {
-	jitter := client.Backoff(tries)
+func (mb *Mailbox) backOff(tries int, err error) time.Duration {
+	jitter := mb.jitter(tries)
 	var later *comeBack
 	if errors.As(err, &later) {
 		return later.after + jitter

@@ -326,13 +326,13 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 			return err
 		}
 	}
+	mb.gap(0, m.Prev+1) // told before the message
 	mb.mu.Lock()
-	known := mb.got
+	defer mb.mu.Unlock()
 	if s.brought = m.Seq; mb.acked > s.acked {
 		ring(mb.work)
 	}
-	if m.Seq <= known {
-		mb.mu.Unlock()
+	if m.Seq <= mb.got {
 		return nil // had it before the connection broke
 	}
 	mb.got = m.Seq
@@ -344,13 +344,11 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device,
 		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: body,
 	})
-	mb.mu.Unlock()
-	if m.Prev > known {
-		mb.gap(known, m.Prev+1)
-	}
 	return nil
 }
 
+// gap tells the program that what lies behind after and before before will not
+// come, as far as it has not had it.
 func (mb *Mailbox) gap(after, before uint64) {
 	mb.mu.Lock()
 	after = max(after, mb.got)

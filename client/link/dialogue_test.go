@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,10 +55,10 @@ type stage struct {
 	t       *testing.T
 	options map[string]string
 	dials   chan *dial // that wait for the network to open or to refuse
-	dialled int
+	dialled atomic.Int64
 	at      *dial // the one that was opened last
 	told    chan string
-	box     *Mailbox
+	box     atomic.Pointer[Mailbox]
 }
 
 // dial is one connection from both its ends.
@@ -162,29 +163,29 @@ func (s *stage) do(words []string) error {
 	case "drop":
 		return s.at.theirs.Close()
 	case "dials":
-		if got := strconv.Itoa(s.dialled); got != words[1] {
+		if got := strconv.FormatInt(s.dialled.Load(), 10); got != words[1] {
 			return fmt.Errorf("%s dials", got)
 		}
 	case "send":
-		if s.box != nil { // a mailbox is there when it has been connected once
+		if s.box.Load() != nil { // a mailbox is there when it has been connected once
 			return s.send(words[1], words[2:])
 		}
 	case "close":
 		err := make(chan error, 1)
-		go func() { err <- s.box.Close() }() // ends when the server's end is closed
+		go func() { err <- s.box.Load().Close() }() // ends when the server's end is closed
 		synctest.Wait()
 		s.at.theirs.Close()
 		return <-err
 	case "signal":
-		if s.box != nil {
-			s.box.Signal(words[1], words[2], []byte(strings.Join(words[3:], " ")))
+		if s.box.Load() != nil {
+			s.box.Load().Signal(words[1], words[2], []byte(strings.Join(words[3:], " ")))
 		}
 	case "show":
-		s.box.Show(words[1])
+		s.box.Load().Show(words[1])
 	case "hide":
-		s.box.Hide(words[1])
+		s.box.Load().Hide(words[1])
 	case "online":
-		if got := fmt.Sprint(s.box.Online(words[1])); got != words[2] {
+		if got := fmt.Sprint(s.box.Load().Online(words[1])); got != words[2] {
 			return fmt.Errorf("online: %s", got)
 		}
 	case "devices", "forget":
@@ -218,7 +219,7 @@ func (s *stage) connect() {
 		box.jitter = func(tries int) time.Duration { return 250 * time.Millisecond << min(tries, 5) }
 		err := box.open(context.Background())
 		if err == nil {
-			s.box = box
+			s.box.Store(box)
 		}
 		for err == nil {
 			var m client.Message
@@ -242,7 +243,7 @@ func (s *stage) connect() {
 func (s *stage) dial(ctx context.Context) (net.Conn, error) {
 	d := &dial{answer: make(chan error, 1), said: make(chan frame.Raw, 1000)}
 	d.ours, d.theirs = net.Pipe()
-	s.dialled++
+	s.dialled.Add(1)
 	s.dials <- d
 	select {
 	case err := <-d.answer:
@@ -295,7 +296,7 @@ func (s *stage) send(to string, words []string) error {
 		}
 	}
 	d.Body = []byte(strings.Join(text, " "))
-	return s.box.SendAsync(d, func(r client.Receipt, err error) {
+	return s.box.Load().SendAsync(d, func(r client.Receipt, err error) {
 		var no *client.Refused
 		switch {
 		case errors.As(err, &no):
@@ -309,13 +310,13 @@ func (s *stage) send(to string, words []string) error {
 }
 
 func (s *stage) devices(forget []string) {
-	if s.box == nil {
+	if s.box.Load() == nil {
 		s.told <- "devices OfflineError"
 		return
 	}
-	ask := s.box.Devices
+	ask := s.box.Load().Devices
 	if len(forget) > 0 {
-		ask = func(ctx context.Context) ([]Device, error) { return s.box.Forget(ctx, forget[0]) }
+		ask = func(ctx context.Context) ([]Device, error) { return s.box.Load().Forget(ctx, forget[0]) }
 	}
 	ds, err := ask(context.Background())
 	if err != nil {
@@ -335,8 +336,8 @@ func (s *stage) devices(forget []string) {
 
 func (s *stage) end() {
 	s.at.theirs.Close()
-	if s.box != nil {
-		s.box.Close()
+	if s.box.Load() != nil {
+		s.box.Load().Close()
 	}
 	synctest.Wait()
 	select {

@@ -234,6 +234,18 @@ func (c *Client) State() State {
 	return c.state
 }
 
+// Live is the connection that there is now, for what its way has besides: a
+// *link.Mailbox can list devices and send signals. Nil while there is none. It
+// is the client that receives, sends and closes.
+func (c *Client) Live() Mailbox {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live == nil {
+		return nil
+	}
+	return c.live.mb
+}
+
 // become is called by run alone.
 func (c *Client) become(s State) {
 	c.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/link"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
 
@@ -120,6 +121,11 @@ func TestSendReceiveOverTheBestWay(t *testing.T) {
 		}
 		bob.ack(bob.receive("one"))
 		bob.await("online link")
+		if live, ok := bob.Live().(*link.Mailbox); !ok {
+			t.Error("not a link")
+		} else if devices, err := live.Devices(t.Context()); err != nil || len(devices) != 1 || devices[0].Name != "phone" {
+			t.Errorf("devices %+v, %v", devices, err)
+		}
 		if n := alice.Pending(); n != 0 {
 			t.Errorf("%d pending", n)
 		}

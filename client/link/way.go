@@ -59,7 +59,7 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	}
 	if last := w.last; last != nil {
 		last.Close() // and it no longer uses what it leaves
-		mb.reports, mb.slowest = last.reports, last.slowest
+		mb.reports, mb.slowest, mb.shows = last.reports, last.slowest, last.shows
 	}
 	mb.nets = w.nets
 	w.mu.Lock()

@@ -450,3 +450,34 @@ func TestCloseCodes(t *testing.T) {
 		t.Errorf("drained: code %d", c)
 	}
 }
+
+// As one of the ways of a client it takes a change of network along, too: the
+// client stays online.
+func TestWayMoves(t *testing.T) {
+	h := open(t, door.Config{})
+	var states atomic.Int64
+	c, err := client.Open(t.Context(), client.Config{User: "alice", Password: "secret", Device: "phone", Network: "wifi",
+		Ways: []client.Way{link.Way("quic", link.Config{Dial: quic.Dialer(quic.Config{
+			Options: options(h.addr, "alice"), Listen: from("127.0.0.1", "127.0.0.2")})})},
+		OnState: func(client.State) { states.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 4 {
+		if _, err := c.Send(t.Context(), client.Draft{To: "alice", Body: fmt.Append(nil, i)}); err != nil {
+			t.Fatal(err)
+		}
+		c.NetworkChanged([]string{"lte", "wifi"}[i%2])
+		waitFor(t, func() bool {
+			mb, ok := c.Live().(*link.Mailbox)
+			return ok && mb.Stats().Moves == uint64(i+1)
+		})
+	}
+	if n := states.Load(); n != 2 { // connecting, online
+		t.Errorf("%d states", n)
+	}
+	if n := h.Stats().Welcomed; n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}

@@ -277,12 +277,7 @@ func (mb *Mailbox) errLocked() error {
 func (mb *Mailbox) withdraw(s *sending) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
-	for i := mb.written; i < len(mb.queue); i++ {
-		if mb.queue[i] == s {
-			mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
-			return
-		}
-	}
+	mb.queue = inbox.Withdraw(mb.queue, mb.written, s)
 }
 
 // Receive implements client.Mailbox.
@@ -296,14 +291,11 @@ func (mb *Mailbox) Ack(_ context.Context, m client.Message) error {
 	if err := mb.errLocked(); err != nil {
 		return err
 	}
-	if m.Seq > mb.got {
-		return fmt.Errorf("link: acknowledgement of %d, received up to %d", m.Seq, mb.got)
-	}
-	if m.Seq > mb.acked {
-		mb.acked = m.Seq
+	moved, err := inbox.Acknowledge(&mb.acked, mb.got, m.Seq)
+	if moved {
 		ring(mb.work)
 	}
-	return nil
+	return err
 }
 
 // Close implements client.Mailbox. The last acknowledgement goes out first, as

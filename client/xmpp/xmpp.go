@@ -140,13 +140,8 @@ func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, er
 	case <-ctx.Done():
 		mb.mu.Lock()
 		defer mb.mu.Unlock()
-		for i, o := range mb.queue {
-			if o == s {
-				// What is on its way stays on its way: answers go by its number.
-				mb.queue = append(mb.queue[:i:i], mb.queue[i+1:]...)
-				break
-			}
-		}
+		// What is on its way stays on its way: answers go by its number.
+		mb.queue = inbox.Withdraw(mb.queue, 0, s)
 		return client.Receipt{}, ctx.Err()
 	}
 }

@@ -73,10 +73,18 @@ func (mb *Mailbox) arrivedLocked(s *session) {
 	ring(mb.work)
 }
 
+// datagrams reports whether nc is on UDP. There whatever the client sends makes
+// the NAT a new mapping, so that only what the server sends tells whether the
+// old one was still there.
+func datagrams(nc net.Conn) bool {
+	a := nc.LocalAddr()
+	return a != nil && a.Network() == "udp"
+}
+
 // learnedAs is what a network is called where it is kept what was learned
 // there. A NAT has other patience with UDP than with TCP.
 func learnedAs(network string, nc net.Conn) string {
-	if a := nc.LocalAddr(); a != nil && a.Network() == "udp" {
+	if datagrams(nc) {
 		return strings.TrimSpace(network + " udp")
 	}
 	return network

@@ -219,7 +219,7 @@ func (mb *Mailbox) spokeLocked(s *session, now time.Time) {
 		s.quiet = now.Sub(later(s.read, s.wrote))
 		// If only one side spoke of late it depends on the NAT whether that
 		// counted.
-		if s.read.Sub(s.wrote).Abs() > awake {
+		if s.read.Sub(s.wrote).Abs() > awake || datagrams(s.nc) {
 			s.quiet = 0
 		}
 	}
@@ -396,18 +396,27 @@ func (mb *Mailbox) silent(ctx context.Context, silence time.Duration) learn.Outc
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	var b [64]byte
-	nc.SetReadDeadline(time.Now().Add(silence))
-	if _, err := nc.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
-		return learn.Unrelated // it ended, or the server had something to say
-	}
 	mb.mu.Lock()
 	answer := 2 * mb.answerLocked()
 	mb.mu.Unlock()
+	call, began := datagrams(nc), time.Now()
+	if nc.SetReadDeadline(began.Add(silence)); call {
+		nc.SetReadDeadline(began.Add(silence + answer))
+	}
+	n, err := nc.Read(b[:])
+	switch {
+	case call && n > 0 && frame.Type(b[0]) == frame.TypePing:
+		return learn.Survived
+	case call && n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		return learn.Silent
+	case call || !errors.Is(err, os.ErrDeadlineExceeded):
+		return learn.Unrelated // it ended, or the server had something else to say
+	}
 	nc.SetDeadline(time.Now().Add(answer))
 	if _, err := nc.Write(frame.Append(nil, &frame.Ping{})); err != nil {
 		return failure(err)
 	}
-	n, err := nc.Read(b[:])
+	n, err = nc.Read(b[:])
 	switch {
 	case n > 0 && frame.Type(b[0]) == frame.TypePong:
 		return learn.Survived
@@ -439,6 +448,9 @@ func (mb *Mailbox) dialProbe(ctx context.Context, silence time.Duration) (net.Co
 	nc, err := mb.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if datagrams(nc) {
+		h.Call = 1
 	}
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	s := &session{nc: nc}

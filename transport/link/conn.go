@@ -132,7 +132,7 @@ func (l *link) frame(raw frame.Raw) error {
 	if l.state == waiting {
 		return l.hello(raw)
 	}
-	if l.state == probing && raw.Type != frame.TypePing && raw.Type != frame.TypeClose || l.state == probing && raw.Ack != 0 {
+	if l.state == probing && (raw.Ack != 0 || raw.Type != frame.TypePing && raw.Type != frame.TypePong && raw.Type != frame.TypeClose) {
 		return errors.New("a probe only pings")
 	}
 	if raw.Ack != 0 {
@@ -229,6 +229,10 @@ func (l *link) Alarm() error {
 	case waiting: // how long a login may take is for auth to say
 		l.close(frame.CloseTimeout, "")
 	case probing:
+		if call := l.learns.call; call != 0 && now >= call {
+			l.learns.call = 0
+			l.write(&frame.Ping{})
+		}
 		if now >= l.heard+l.patience() {
 			l.close(frame.CloseIdle, "")
 		} else {
@@ -268,6 +272,9 @@ func (l *link) arm() {
 	at := l.heard + l.patience()
 	if l.expires != 0 {
 		at = min(at, l.expires)
+	}
+	if l.learns != nil && l.learns.call != 0 {
+		at = min(at, l.learns.call)
 	}
 	if l.hold != nil && l.hold.until != 0 {
 		at = min(at, l.hold.until)

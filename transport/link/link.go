@@ -61,7 +61,7 @@
 //
 //	HELLO    1 token  2 user  3 password  4 device  5 after  6 network
 //	         7 maxframe  8 interval  9 window  10 caps  11 prefix  12 agent  13 (reserved, ignored)
-//	         14 probe  15 good  16 bad
+//	         14 probe  15 good  16 bad  17 call
 //	WELCOME  1 address  2 device  3 cursor  4 time  5 interval  6 maxframe
 //	         7 window  8 inflight  9 peers  10 caps  11 expires  12 good  13 bad
 //	SET      1 token  2 interval  3 window  4 expires  5 good  6 bad  7 hold  8 normal
@@ -129,9 +129,13 @@
 // looked at as ever. WELCOME has the address, the time, and probe, within
 // bounds, as interval. There is no session: no message comes, nothing is
 // replaced, no cursor moves. The client then says nothing for that long, and
-// PING; anything but PING and CLOSE is a breach of the protocol. The server
-// closes with idle 5 s after that silence, and answers with busy if the
+// PING; anything but PING, PONG and CLOSE is a breach of the protocol. The
+// server closes with idle 5 s after that silence, and answers with busy if the
 // account has too many probes at once.
+//
+// Over QUIC a PING of the client's would only make the NAT a new mapping: what
+// counts is whether the server still gets through. So with call in HELLO it is
+// the server that says PING after the silence.
 //
 // # Messages to the client
 //

@@ -63,6 +63,7 @@ func (l *link) hello(raw frame.Raw) error {
 	l.interval = l.agree(f.Interval, f.Network)
 	if f.Probe != 0 {
 		l.interval = l.agree(f.Probe, f.Network)
+		l.learns.call = int64(f.Call)
 	}
 	found := [2]uint64{f.Good, f.Bad}
 	l.state = verifying

@@ -14,6 +14,7 @@ import (
 type learner struct {
 	network keepalive.Network // where the client is; empty once it has reported
 	prober  string            // whose probe this is; empty for a session
+	call    int64             // when we are to ping, in Unix milliseconds; zero is never
 	told    bool              // the client wants to be told what others found
 }
 
@@ -59,6 +60,9 @@ func (l *link) probed(who auth.Who) {
 	l.d.stats.probes.Add(1)
 	l.heard = now.UnixMilli()
 	l.state = probing
+	if l.learns.call != 0 {
+		l.learns.call = l.heard + int64(l.interval)
+	}
 	l.write(&frame.Welcome{Major: frame.Major, Minor: frame.Minor, Address: who.User, Time: uint64(now.UnixMilli()),
 		Interval: uint64(l.interval), Caps: frame.CapProbe})
 	l.arm()

@@ -67,6 +67,7 @@ var frameTexts = []string{
 	`HELLO 1.0 user=alice password=secret prefix=k3f9 used=0`,
 	`HELLO 1.4 user=alice 77=#0102`,
 	`HELLO 1.0 token=eyJ network=wifi caps=1 probe=2m44.316s`,
+	`HELLO 1.0 token=eyJ network=wifi caps=1 probe=2m44.316s call=1`,
 	`HELLO 1.0 token=eyJ network=wifi caps=1 good=4m51s bad=5m2s`,
 	`HELLO 2.0 0=#616e797468696e67`,
 	`WELCOME 1.0 address=alice@localhost device=phone cursor=300 time=2026-11-22T22:00:00.000Z interval=4m30s maxframe=1122304 window=262144 inflight=4096 peers=32`,

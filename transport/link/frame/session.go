@@ -30,6 +30,7 @@ type Hello struct {
 	Probe        uint64  // 14 a probe: the connection will be silent for so many milliseconds
 	Good         uint64  // 15 what the client has found: the longest silence that its network bore, in milliseconds
 	Bad          uint64  // 16 and the shortest that it did not; 0 if none
+	Call         uint64  // 17 with Probe, not 0: after the silence it is the server that pings
 	Unknown      []Field
 }
 
@@ -109,7 +110,7 @@ func (f *Hello) slots() []slot {
 	return []slot{{1, "token", &f.Token}, {2, "user", &f.User}, {3, "password", &f.Password}, {4, "device", &f.Device},
 		{5, "after", &f.After}, {6, "network", &f.Network}, {7, "maxframe", &f.MaxFrame}, {8, "interval", &f.Interval},
 		{9, "window", &f.Window}, {10, "caps", &f.Caps}, {11, "prefix", &f.Prefix}, {12, "agent", &f.Agent}, {13, "used", &f.Used},
-		{14, "probe", &f.Probe}, {15, "good", &f.Good}, {16, "bad", &f.Bad}}
+		{14, "probe", &f.Probe}, {15, "good", &f.Good}, {16, "bad", &f.Bad}, {17, "call", &f.Call}}
 }
 
 func (f *Welcome) slots() []slot {

@@ -47,6 +47,8 @@ export interface Hello {
   good?: number;
   /** And the shortest that it did not. */
   bad?: number;
+  /** With probe, not 0: after the silence it is the server that pings. For carriers on UDP. */
+  call?: number;
   unknown?: Field[];
 }
 
@@ -141,7 +143,7 @@ export const listed: Record<Listed['type'], Spec[]> = {
   hello: specs(
     ['token', 'text'], ['user', 'text'], ['password', 'text'], ['device', 'text'], ['after', 'number'], ['network', 'text'],
     ['maxFrame', 'count'], ['interval', 'count'], ['window', 'count'], ['caps', 'count'], ['prefix', 'text'], ['agent', 'text'],
-    ['used', 'number'], ['probe', 'count'], ['good', 'count'], ['bad', 'count'],
+    ['used', 'number'], ['probe', 'count'], ['good', 'count'], ['bad', 'count'], ['call', 'count'],
   ),
   welcome: specs(
     ['address', 'text'], ['device', 'text'], ['cursor', 'count'], ['time', 'count'], ['interval', 'count'], ['maxFrame', 'count'],

@@ -10,6 +10,7 @@
 #   check              exit status 0: works here; 77: it does not, and why
 #   up, down           build it, remove it
 #   tcp N              an established mapping is forgotten after N idle seconds
+#   udp N              and one of UDP
 #   mode M             what becomes of a segment whose mapping is gone:
 #                      silent      it vanishes, from either side
 #                      rst-client  the client's is answered with a reset
@@ -17,11 +18,14 @@
 #   rebind             forget all mappings, go on from the other public address
 #   loss PERCENT       of all packets, at random
 #   outage on|off      nothing gets through
+#   move I             client I leaves its link and address for its second ones,
+#                      or back
 #   counters           packets and bytes from and to the clients
 #   exec NS COMMAND…   run in the namespace cli1, nat or srv
 #
 # Environment: P, the name of the lab (several may be up); for up also CLIENTS
-# (1), TCP_IDLE (30), MODE (silent).
+# (1), TCP_IDLE (30), MODE (silent), and AIR: then the clients' links are TUN
+# devices, which whoever wants to be the radio opens, eth0 and in nat lanI.
 set -euo pipefail
 P=${P:-cnat}
 NAT=$P-nat SRV=$P-srv
@@ -56,6 +60,24 @@ plain() { # namespace, device
     ip netns exec "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 2>/dev/null || true
 }
 
+# A link of client I with the network 100.64.N.0.
+reach() { # I, N, device
+    local c=$P-cli$1 lan=lan$2
+    if [ -n "${AIR:-}" ]; then
+        ip -n "$c" tuntap add dev "$3" mode tun
+        ip -n "$NAT" tuntap add dev "$lan" mode tun
+    else
+        ip link add "$lan" netns "$NAT" type veth peer name "$3" netns "$c"
+    fi
+    ip -n "$c" addr add "100.64.$2.2/24" dev "$3"
+    ip -n "$NAT" addr add "100.64.$2.1/24" dev "$lan"
+    ip -n "$c" link set "$3" up
+    ip -n "$NAT" link set "$lan" up
+    ip -n "$c" route replace 192.0.2.0/24 via "100.64.$2.1" dev "$3"
+    plain "$NAT" "$lan"
+    plain "$c" "$3"
+}
+
 up() {
     local i c
     ip netns add "$NAT"
@@ -71,15 +93,10 @@ up() {
     for i in $(seq 1 "${CLIENTS:-1}"); do
         c=$P-cli$i
         ip netns add "$c"
-        ip link add "lan$i" netns "$NAT" type veth peer name eth0 netns "$c"
-        ip -n "$c" addr add "100.64.$i.2/24" dev eth0
-        ip -n "$NAT" addr add "100.64.$i.1/24" dev "lan$i"
         ip -n "$c" link set lo up
-        ip -n "$c" link set eth0 up
-        ip -n "$NAT" link set "lan$i" up
-        ip -n "$c" route add 192.0.2.0/24 via "100.64.$i.1"
-        plain "$NAT" "lan$i"
-        plain "$c" eth0
+        reach "$i" "$i" eth0
+        reach "$i" "$((100 + i))" eth1
+        move "$i" # away from eth1, which was added last
     done
     rules <<'E'
 table ip cnat {
@@ -115,6 +132,14 @@ E
     from 192.0.2.1
 }
 
+move() { # I
+    local c=$P-cli$1 to=eth0 from=eth1 via=100.64.$1.1
+    if ip -n "$c" route show 192.0.2.0/24 | grep -q eth0; then to=eth1 from=eth0 via=100.64.$((100 + $1)).1; fi
+    ip -n "$c" link set "$from" down
+    ip -n "$c" link set "$to" up
+    ip -n "$c" route replace 192.0.2.0/24 via "$via" dev "$to"
+}
+
 down() {
     local ns
     for ns in $(ip netns list | awk '{print $1}' | grep -E "^$P-(nat|srv|cli[0-9]+)$" || true); do
@@ -124,6 +149,7 @@ down() {
 }
 
 tcp() { in_nat sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_established=$1"; }
+udp() { in_nat sysctl -qw "net.netfilter.nf_conntrack_udp_timeout=$1" "net.netfilter.nf_conntrack_udp_timeout_stream=$1"; }
 
 mode() {
     local up=drop down=drop reset='meta l4proto tcp reject with tcp reset'
@@ -168,11 +194,11 @@ counters() { in_nat nft list counters table ip cnat | awk '/counter/ {c = $2} /p
 verb=${1:-}
 shift || true
 case $verb in
-    check | up | down | tcp | mode | rebind | loss | outage | counters) "$verb" "$@" ;;
+    check | up | down | tcp | udp | mode | rebind | loss | outage | move | counters) "$verb" "$@" ;;
     exec)
         ns=$1
         shift
         exec ip netns exec "$P-$ns" "$@"
         ;;
-    *) sed -n '2,30p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,34p' "$0" >&2; exit 2 ;;
 esac

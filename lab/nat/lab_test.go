@@ -55,7 +55,7 @@ func run(m *testing.M) int {
 func need(t *testing.T) {
 	t.Helper()
 	if os.Getenv("POSTHOUSE_E2E") != "all" {
-		t.Skip("takes four minutes, and wants the machine for itself: set POSTHOUSE_E2E=all")
+		t.Skip("takes five minutes, and wants the machine for itself: set POSTHOUSE_E2E=all")
 	}
 	out, err := exec.Command("bash", "./carrier-nat.sh", "check").CombinedOutput()
 	if err == nil {
@@ -71,13 +71,18 @@ func need(t *testing.T) {
 type lab struct {
 	t    *testing.T
 	name string
+	air  *air   // the radio, if there is one
 	addr string // of the server
+	quic string // the same by QUIC
 }
 
 // command runs carrier-nat.sh.
 func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("bash", append([]string{"./carrier-nat.sh"}, args...)...)
 	cmd.Env = append(os.Environ(), "P="+l.name)
+	if l.air != nil {
+		cmd.Env = append(cmd.Env, "AIR=1")
+	}
 	return cmd
 }
 
@@ -91,13 +96,14 @@ func (l *lab) do(args ...string) string {
 }
 
 // build makes a lab whose NAT forgets after idle, and starts the server.
-func build(t *testing.T, name string, idle time.Duration, mode string) *lab {
+func build(t *testing.T, name string, idle time.Duration, mode string, radio *air) *lab {
 	t.Helper()
-	l := &lab{t: t, name: name}
+	l := &lab{t: t, name: name, air: radio}
 	l.do("down") // what an interrupted run has left
 	t.Cleanup(func() { l.do("down") })
 	l.do("up")
 	l.do("tcp", fmt.Sprint(int(idle.Seconds())))
+	l.do("udp", fmt.Sprint(int(idle.Seconds())))
 	l.do("mode", mode)
 	data := filepath.Join(t.TempDir(), "data")
 	for _, u := range []string{"alice", "bob"} {
@@ -106,7 +112,7 @@ func build(t *testing.T, name string, idle time.Duration, mode string) *lab {
 		}
 	}
 	srv := l.command("exec", "srv", binary, "serve", "--data", data, "--http", "", "--mqtt", "", "--xmpp", "",
-		"--link", "", "--links", "192.0.2.80:7443", "--set", "keepalive.min=1s")
+		"--link", "", "--links", "192.0.2.80:7443", "--link-quic", "192.0.2.80:7443", "--set", "keepalive.min=1s")
 	var log strings.Builder
 	srv.Stderr = &log
 	out, err := srv.StdoutPipe()
@@ -125,16 +131,25 @@ func build(t *testing.T, name string, idle time.Duration, mode string) *lab {
 	})
 	in := bufio.NewScanner(out)
 	for in.Scan() && in.Text() != "Ready." {
-		if m := regexp.MustCompile(`^  links +(\S+:\d+)`).FindStringSubmatch(in.Text()); m != nil {
-			l.addr = m[1]
+		if m := listening.FindStringSubmatch(in.Text()); m != nil {
+			if l.addr = m[2]; m[1] == "link-quic" {
+				l.quic = m[2]
+			}
 		}
 	}
 	go io.Copy(io.Discard, out) // ends with the process
-	if l.addr == "" {
+	if l.addr == "" || l.quic == "" {
 		t.Fatalf("the server did not open:\n%s", log.String())
+	}
+	if radio != nil {
+		radio.Lab = name
+		l.run(exec.Command(os.Args[0]), role{Air: radio})
 	}
 	return l
 }
+
+// listening is a line of the server's about its addresses.
+var listening = regexp.MustCompile(`^  (links|link-quic) +(\S+:\d+)`)
 
 // device is a program that runs in a namespace.
 type device struct {
@@ -145,20 +160,29 @@ type device struct {
 	mu     sync.Mutex
 	events []event       // guarded by mu
 	last   event         // guarded by mu; the last of stats
+	alive  time.Time     // guarded by mu; when something got through last
+	deaf   time.Duration // guarded by mu; at most so long nothing could have
 	more   chan struct{} // guarded by mu; closed and replaced at every event
 	over   bool          // guarded by mu
 }
 
 func (l *lab) start(ns string, r role) *device {
 	l.t.Helper()
-	r.Addr = l.addr
+	if r.Addr = l.addr; r.QUIC {
+		r.Addr = l.quic
+	}
+	return l.run(l.command("exec", ns, os.Args[0]), r)
+}
+
+// run has cmd, which runs this binary, be what r says.
+func (l *lab) run(cmd *exec.Cmd, r role) *device {
+	l.t.Helper()
 	text, err := json.Marshal(r)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	d := &device{t: l.t, more: make(chan struct{})}
-	d.cmd = l.command("exec", ns, os.Args[0])
-	d.cmd.Env = append(d.cmd.Env, roleEnv+"="+string(text))
+	d := &device{t: l.t, cmd: cmd, more: make(chan struct{})}
+	d.cmd.Env = append(d.cmd.Environ(), roleEnv+"="+string(text))
 	d.cmd.Stderr = os.Stderr
 	out, err := d.cmd.StdoutPipe()
 	if err == nil {
@@ -186,6 +210,7 @@ func (d *device) read(out io.Reader) {
 			continue
 		}
 		d.mu.Lock()
+		d.weigh(e)
 		if e.What == "stats" {
 			d.last = e
 		} else {
@@ -200,6 +225,17 @@ func (d *device) read(out io.Reader) {
 	close(d.more)
 	d.more = make(chan struct{})
 	d.mu.Unlock()
+}
+
+// weigh adds to the time in which the device may have been deaf: each time it
+// has connected again, from when something got through last.
+func (d *device) weigh(e event) {
+	if e.What == "stats" && e.St.Reconnects > d.last.St.Reconnects {
+		d.deaf += e.At.Sub(d.alive)
+	}
+	if e.What != "stats" || e.St.Heartbeats > d.last.St.Heartbeats || e.St.Reconnects > d.last.St.Reconnects {
+		d.alive = e.At
+	}
 }
 
 // await returns the first event that ok says yes to.
@@ -245,6 +281,13 @@ func (d *device) stats() event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.last
+}
+
+// deafness is how much of took the device may have been deaf.
+func (d *device) deafness(took time.Duration) float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deaf.Seconds() / took.Seconds()
 }
 
 // quit lets the device go.

@@ -14,12 +14,14 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/client/link/quic"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
 )
 
 // The test's binary runs itself as a program in a namespace: a device that
 // tells on its standard output what happens to it, a line of JSON each, and
-// sends what it reads on its standard input, a message a line.
+// sends what it reads on its standard input, a message a line. Or it is the
+// radio of a lab.
 
 // role is what the program is to be, in the environment variable roleEnv.
 type role struct {
@@ -28,6 +30,8 @@ type role struct {
 	Echo               bool   // it sends what it receives back to To
 	Heartbeat          time.Duration
 	Min, Max           time.Duration // of what it learns
+	QUIC               bool
+	Air                *air // it is no device but the radio
 }
 
 const roleEnv = "NAT_LAB_ROLE"
@@ -41,10 +45,17 @@ type event struct {
 	St   link.Stats `json:",omitzero"`
 }
 
+// moved begins a line that is not a message but says that the device is on
+// another network now.
+const moved = "network: "
+
 func phone(text string) error {
 	var r role
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return err
+	}
+	if r.Air != nil {
+		return r.Air.run()
 	}
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
@@ -55,11 +66,15 @@ func phone(text string) error {
 		out.Encode(e)
 	}
 	ctx := context.Background()
-	box, err := link.Open(ctx, link.Config{
+	cfg := link.Config{
 		Options: client.Options{Addr: r.Addr, User: r.User, Password: "secret", Device: r.Device,
 			TLS: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}}, // the lab has no way out
 		Network: "carrier", Heartbeat: r.Heartbeat, Learn: learn.Config{Min: r.Min, Max: r.Max},
-	})
+	}
+	if r.QUIC {
+		cfg.Dial = quic.Dialer(quic.Config{Options: cfg.Options})
+	}
+	box, err := link.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -84,6 +99,10 @@ func phone(text string) error {
 	}()
 	go func() { // ends with the process
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			if network, ok := strings.CutPrefix(in.Text(), moved); ok {
+				box.NetworkChanged(network)
+				continue
+			}
 			send(in.Text())
 		}
 		box.Close()

@@ -23,7 +23,7 @@ func (Centrifuge) Target(o *Options, lane int) string { return fmt.Sprintf("benc
 
 // fields of client.proto as tags of Protocol Buffers: number << 3 | wire type.
 const (
-	cfID        = 1<<3 | 0 // Command and Reply
+	cfID        = 1 << 3   // Command and Reply; a number
 	cfError     = 2<<3 | 2 // Reply
 	cfPush      = 4<<3 | 2
 	cfConnect   = 4<<3 | 2 // Command

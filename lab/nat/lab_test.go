@@ -160,7 +160,7 @@ type device struct {
 	mu     sync.Mutex
 	events []event       // guarded by mu
 	last   event         // guarded by mu; the last of stats
-	alive  time.Time     // guarded by mu; when something got through last
+	alive  [2]time.Time  // guarded by mu; when something got through last, or was sent to see whether it does, and the time before
 	deaf   time.Duration // guarded by mu; at most so long nothing could have
 	more   chan struct{} // guarded by mu; closed and replaced at every event
 	over   bool          // guarded by mu
@@ -228,13 +228,15 @@ func (d *device) read(out io.Reader) {
 }
 
 // weigh adds to the time in which the device may have been deaf: each time it
-// has connected again, from when something got through last.
+// has connected again, from when something got through last, which was before
+// the beat that was not answered.
 func (d *device) weigh(e event) {
-	if e.What == "stats" && e.St.Reconnects > d.last.St.Reconnects {
-		d.deaf += e.At.Sub(d.alive)
+	again := e.What == "stats" && e.St.Reconnects > d.last.St.Reconnects
+	if again {
+		d.deaf += e.At.Sub(d.alive[1])
 	}
-	if e.What != "stats" || e.St.Heartbeats > d.last.St.Heartbeats || e.St.Reconnects > d.last.St.Reconnects {
-		d.alive = e.At
+	if again || e.What != "stats" || e.St.Heartbeats > d.last.St.Heartbeats {
+		d.alive = [2]time.Time{e.At, d.alive[0]}
 	}
 }
 

@@ -117,7 +117,7 @@ func phone(text string) error {
 			return fmt.Errorf("receive: %w", err)
 		}
 		tell(event{What: "got", Text: string(m.Body)})
-		if err := box.Ack(ctx, m); err != nil {
+		if err := box.Ack(ctx, m); err != nil && !errors.Is(err, client.ErrClosed) {
 			return err
 		}
 		if r.Echo {

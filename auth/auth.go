@@ -15,6 +15,8 @@
 //	bearer token     a JWT (RFC 7519) signed with HS256 or EdDSA by a key that
 //	                 the operator configured, as a token or in place of the
 //	                 password
+//	certificate      of a TLS client, signed by an authority that the operator
+//	                 configured; it names the account
 //
 // # What a guesser gets
 //
@@ -98,6 +100,9 @@ type Credential struct {
 	Password string     // or an application key, or a bearer token for User
 	Token    string     // a bearer token or application key; then User and Password are empty
 	From     netip.Addr // where it comes from, for back-off
+	// Certificate is what the connection's TLS has proved. It counts if there
+	// is neither password nor token; User may then be empty.
+	Certificate *Certificate
 }
 
 // Why a login fails. A door tells the peer nothing more than these.
@@ -135,6 +140,12 @@ type Config struct {
 	Workers int
 	// Queue is how many more logins may stand in line. Default 16384.
 	Queue int
+	// CertificateName says where the certificate of a client names its account:
+	// cn (the subject's common name, a user with or without the domain), or
+	// among the alternative names email (alice@example.org), dns
+	// (alice.example.org) or uri (xmpp:, acct: or mailto: and the address). One
+	// that names two accounts of this domain is nobody's. Default cn.
+	CertificateName string
 	// Tokens says which bearer tokens are taken.
 	Tokens TokenConfig
 }
@@ -196,6 +207,7 @@ func Open(ctx context.Context, mail *mailbox.Mail, cfg Config) (*Auth, error) {
 	setDefault(&cfg.MaxWait, 10*time.Second)
 	setDefault(&cfg.Remember, 5*time.Minute)
 	setDefault(&cfg.Workers, 64)
+	setDefault(&cfg.CertificateName, nameCN)
 	setDefault(&cfg.Queue, 16384)
 	// "servers SHOULD announce a hash iteration-count of at least 4096"
 	// RFC 5802 section 5.1
@@ -204,6 +216,9 @@ func Open(ctx context.Context, mail *mailbox.Mail, cfg Config) (*Auth, error) {
 	}
 	if cfg.Workers < 2 || cfg.Queue < 1 || cfg.Failures < 1 || cfg.MaxWait < 0 || cfg.Remember < 0 {
 		return nil, errors.New("auth: workers, queue, failures, max wait or remember out of range")
+	}
+	if err := checkCertificateName(cfg.CertificateName); err != nil {
+		return nil, err
 	}
 	tk, err := newTokens(cfg.Tokens)
 	if err != nil {

@@ -40,6 +40,9 @@ func (a *Auth) verify(ctx context.Context, c Credential) (Who, error) {
 		}
 		return a.verifyToken(ctx, c.Token)
 	}
+	if c.Certificate != nil && c.Password == "" {
+		return a.verifyCertificate(ctx, c)
+	}
 	user, err := a.userName(c.User)
 	if err != nil {
 		user = "" // as an unknown one; it costs the same

@@ -52,3 +52,15 @@ func (c *Core) Interval(declared string, addr netip.Addr) time.Duration {
 	}
 	return c.Keepalive.Interval(c.Network(declared, addr))
 }
+
+// Certificate is what the client of c has proved by a certificate, to us or to a
+// trusted load balancer; nil if nothing.
+func Certificate(c *conn.Conn) *auth.Certificate {
+	if cert := auth.CertificateOf(c.TLS()); cert != nil {
+		return cert
+	}
+	if name := c.ClientName(); name != "" {
+		return &auth.Certificate{CommonName: name}
+	}
+	return nil
+}

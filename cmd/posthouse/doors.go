@@ -26,13 +26,15 @@ type doors struct {
 	xmpp *xmpp.Server
 }
 
-func newDoors(core *transport.Core, cfg *config.Config, cert *tls.Config) *doors {
+// newDoors makes the doors. The listeners whose clients may log in by a
+// certificate have asking, the others cert.
+func newDoors(core *transport.Core, cfg *config.Config, cert, asking *tls.Config) *doors {
 	x := cfg.XMPP
 	x.TLS, x.Insecure = cert, cfg.Insecure
 	m := cfg.MQTT
 	m.Insecure = cfg.Insecure
 	return &doors{
-		tls:  cert,
+		tls:  asking,
 		poll: poll.New(core, cfg.Poll),
 		link: link.New(core, cfg.Link),
 		mqtt: mqtt.New(core, m),

@@ -79,7 +79,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	}
 	defer func() { err = errors.Join(err, data.Close()) }() // last, when no door is left
 
-	cert, err := certs.Open(certs.Options{Cert: cfg.TLS.Cert, Key: cfg.TLS.Key, Dir: cfg.Data, Domain: cfg.Domain})
+	cert, err := certs.Open(certs.Options{Cert: cfg.TLS.Cert, Key: cfg.TLS.Key, Dir: cfg.Data, Domain: cfg.Domain,
+		Clients: certs.Clients(cfg.TLS.Clients), ClientCA: cfg.TLS.ClientCA})
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		}
 		return data.mail.Ready()
 	}
-	d := newDoors(core, cfg, cert.Config())
+	d := newDoors(core, cfg, cert.Config(), cert.ForClients())
 	data.auth.OnChange(func(user string) {
 		core.Router.EndUser(user, router.Removed)
 		d.mqtt.EndUser(user) // clients that use plain topics alone

@@ -34,6 +34,10 @@ type Options struct {
 	Dir string
 	// Domain is whom a certificate that is made is for, besides localhost.
 	Domain string
+	// Clients says whether clients are asked for certificates, signed by one of
+	// the authorities in the PEM file ClientCA.
+	Clients  Clients
+	ClientCA string
 }
 
 // A certificate that was made is good for this long, and is made anew when
@@ -45,6 +49,9 @@ type Source struct {
 	cert, key string
 	made      bool
 	current   atomic.Pointer[loaded]
+
+	clients     Clients
+	authorities *x509.CertPool // nil while clients are not asked
 }
 
 type loaded struct {
@@ -60,7 +67,13 @@ type stamp struct {
 
 // Open reads the certificate, or makes it.
 func Open(o Options) (*Source, error) {
-	s := &Source{cert: o.Cert, key: o.Key}
+	s := &Source{cert: o.Cert, key: o.Key, clients: o.Clients}
+	if s.clients != "" && s.clients != Off {
+		var err error
+		if s.authorities, err = readAuthorities(o.ClientCA); err != nil {
+			return nil, err
+		}
+	}
 	if o.Cert == "" {
 		s.cert, s.key, s.made = filepath.Join(o.Dir, "cert.pem"), filepath.Join(o.Dir, "key.pem"), true
 		if err := ensure(s.cert, s.key, o.Domain, time.Now()); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/posthouse-im/posthouse/internal/certs"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
 
@@ -65,6 +66,11 @@ func (c *Config) Check() error {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls: cert and key belong together")
+	}
+	if clients, err := certs.ParseClients(c.TLS.Clients); err != nil {
+		bad("tls.clients: %q is neither off, optional nor required", c.TLS.Clients)
+	} else if (clients == certs.Off) != (c.TLS.ClientCA == "") {
+		bad("tls: clients and client_ca belong together")
 	}
 	if c.MQTT.Redirect.Moved && c.MQTT.Redirect.Server == "" {
 		bad("mqtt.redirect.moved: where to? mqtt.redirect.server is empty")

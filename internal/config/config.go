@@ -123,6 +123,15 @@ type TLS struct {
 	Cert string
 	// Key is the file with the certificate's private key, PEM.
 	Key string
+	// Clients says whether clients at listen.https, mqtts and links are asked
+	// for a certificate of their own: off, optional (one that is given must be
+	// good, others log in as always) or required. It names the account that
+	// they are: see auth.certificate_name. Default off.
+	Clients string
+	// ClientCA is a file with the authorities that sign clients' certificates,
+	// PEM, read when the server starts. Take one that signs for nothing else:
+	// whoever it signs for logs in.
+	ClientCA string
 }
 
 // Log says what is logged, and how.

@@ -112,10 +112,9 @@ type extra struct {
 	ws       *wsock // WebSocket framing
 	starting *tls.Config
 	crypt    *tls.Conn
-	sealed   sealed         // what was accepted, if it has TLS of its own
-	pipe     any            // what crypt sits on, on a loop
-	remote   netip.AddrPort // declared by a load balancer
-	local    netip.AddrPort
+	sealed   sealed    // what was accepted, if it has TLS of its own
+	pipe     any       // what crypt sits on, on a loop
+	declared *declared // by a load balancer
 }
 
 // phase is how far a connection has come.
@@ -392,10 +391,21 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &s
 }
 
+// ClientName is the common name in the client's certificate where a trusted
+// load balancer has ended its TLS, checked the certificate, and says so; else
+// empty.
+func (c *Conn) ClientName() string {
+	if c.x == nil || c.x.declared == nil {
+		return ""
+	}
+	return c.x.declared.name
+}
+
 // Secure reports whether nobody on the way can read along: the connection has
-// TLS, or both ends are on this machine.
+// TLS, or a trusted load balancer says that the client came to it by TLS, or
+// both ends are on this machine.
 func (c *Conn) Secure() bool {
-	if c.x != nil && (c.x.crypt != nil || c.x.sealed != nil) {
+	if c.x != nil && (c.x.crypt != nil || c.x.sealed != nil || c.x.declared != nil && c.x.declared.sealed) {
 		return true
 	}
 	e := c.ends()
@@ -413,8 +423,8 @@ func (c *Conn) Local() netip.AddrPort  { return c.ends().local }
 func (c *Conn) Datagrams() bool { return c.d.ends(c).datagrams }
 
 func (c *Conn) ends() ends {
-	if c.x != nil && c.x.remote.IsValid() {
-		return ends{remote: c.x.remote, local: c.x.local}
+	if c.x != nil && c.x.declared != nil {
+		return ends{remote: c.x.declared.remote, local: c.x.declared.local}
 	}
 	return c.d.ends(c)
 }

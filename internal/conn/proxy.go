@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The PROXY protocol, versions 1 and 2: what a load balancer says first about
@@ -24,16 +25,24 @@ var errProxy = errors.New("conn: PROXY header is bad")
 // proxyHeader reads a header at the beginning of p. N is its length, 0 if more
 // is needed. Addresses are zero where the balancer speaks for itself (a health
 // check) or for something that is not TCP over IP.
-func proxyHeader(p []byte) (remote, local netip.AddrPort, n int, err error) {
+func proxyHeader(p []byte) (h declared, n int, err error) {
 	switch {
 	case bytes.HasPrefix(p, []byte(proxySignature)):
 		return proxyV2(p)
 	case bytes.HasPrefix([]byte(proxySignature), p):
-		return remote, local, 0, nil
+		return h, 0, nil
 	case bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix([]byte("PROXY "), p):
-		return proxyV1(p)
+		h.remote, h.local, n, err = proxyV1(p)
+		return h, n, err
 	}
-	return remote, local, 0, errProxy
+	return h, 0, errProxy
+}
+
+// declared is what a load balancer says of a connection.
+type declared struct {
+	remote, local netip.AddrPort
+	sealed        bool   // the client came to it by TLS
+	name          string // common name of the client's certificate, which it has checked
 }
 
 // proxyV1 reads "PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".
@@ -73,20 +82,20 @@ func proxyV1(p []byte) (remote, local netip.AddrPort, n int, err error) {
 // proxyV2 reads the binary form.
 //
 //	12 signature | 1 version<<4 + command | 1 family<<4 + transport | 2 length | addresses | extensions
-func proxyV2(p []byte) (remote, local netip.AddrPort, n int, err error) {
+func proxyV2(p []byte) (h declared, n int, err error) {
 	if len(p) < 16 {
-		return remote, local, 0, nil
+		return h, 0, nil
 	}
 	length := int(binary.BigEndian.Uint16(p[14:]))
 	n = 16 + length
 	if p[12]>>4 != 2 || p[12]&15 > 1 || n > proxyV2Max {
-		return remote, local, 0, errProxy
+		return h, 0, errProxy
 	}
 	if len(p) < n {
-		return remote, local, 0, nil
+		return h, 0, nil
 	}
 	if p[12]&15 == 0 { // LOCAL: "the receiver must accept this connection as valid and must use the real connection endpoints"
-		return remote, local, n, nil
+		return h, n, nil
 	}
 	body := p[16:n]
 	size := 0
@@ -96,14 +105,63 @@ func proxyV2(p []byte) (remote, local netip.AddrPort, n int, err error) {
 	case 0x21: // TCP over IPv6
 		size = 16
 	default: // UNSPEC, datagrams, Unix: nothing that we could use
-		return remote, local, n, nil
+		return h, n, nil
 	}
 	if length < 2*size+4 {
-		return remote, local, 0, errProxy
+		return h, 0, errProxy
 	}
 	from, _ := netip.AddrFromSlice(body[:size])
 	to, _ := netip.AddrFromSlice(body[size : 2*size])
-	remote = netip.AddrPortFrom(from.Unmap(), binary.BigEndian.Uint16(body[2*size:]))
-	local = netip.AddrPortFrom(to.Unmap(), binary.BigEndian.Uint16(body[2*size+2:]))
-	return remote, local, n, nil
+	h.remote = netip.AddrPortFrom(from.Unmap(), binary.BigEndian.Uint16(body[2*size:]))
+	h.local = netip.AddrPortFrom(to.Unmap(), binary.BigEndian.Uint16(body[2*size+2:]))
+	if !h.extensions(body[2*size+4:]) {
+		return declared{}, 0, errProxy
+	}
+	return h, n, nil
+}
+
+// Extensions, section 2.2.6 and 2.2.7: type, two bytes of length, value.
+const (
+	pp2SSL        = 0x20 // PP2_TYPE_SSL: client flags, four bytes of verify, then more extensions
+	pp2SSLCN      = 0x22 // PP2_SUBTYPE_SSL_CN
+	pp2ClientSSL  = 0x01
+	pp2ClientConn = 0x02 // the client gave a certificate on this connection
+	pp2ClientSess = 0x04 // or earlier in this TLS session
+)
+
+// extensions reads what follows the addresses; false means that it is cut off.
+func (h *declared) extensions(p []byte) bool {
+	return eachExtension(p, func(kind byte, v []byte) bool {
+		if kind != pp2SSL {
+			return true
+		}
+		if len(v) < 5 {
+			return false
+		}
+		client, verify := v[0], binary.BigEndian.Uint32(v[1:])
+		h.sealed = client&pp2ClientSSL != 0
+		// "pp2_verify will be zero if the client presented a certificate and it
+		// was successfully verified"
+		proved := h.sealed && client&(pp2ClientConn|pp2ClientSess) != 0 && verify == 0
+		return eachExtension(v[5:], func(kind byte, v []byte) bool {
+			if kind == pp2SSLCN && proved && utf8.Valid(v) {
+				h.name = string(v)
+			}
+			return true
+		})
+	})
+}
+
+func eachExtension(p []byte, take func(kind byte, v []byte) bool) bool {
+	for len(p) > 0 {
+		if len(p) < 3 {
+			return false
+		}
+		n := 3 + int(binary.BigEndian.Uint16(p[1:]))
+		if len(p) < n || !take(p[0], p[3:n]) {
+			return false
+		}
+		p = p[n:]
+	}
+	return true
 }

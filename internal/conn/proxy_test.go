@@ -29,7 +29,8 @@ func TestProxyHeader(t *testing.T) {
 		{"v2 LOCAL", v2local, "", ""},
 		{"v2 Unix", proxySignature + "\x21\x31\x00\x02..", "", ""},
 	} {
-		remote, local, n, err := proxyHeader([]byte(tt.in + "rest"))
+		h, n, err := proxyHeader([]byte(tt.in + "rest"))
+		remote, local := h.remote, h.local
 		str := func(a netip.AddrPort) string {
 			if !a.IsValid() {
 				return ""
@@ -40,7 +41,7 @@ func TestProxyHeader(t *testing.T) {
 			t.Errorf("%s: %v %v %d %v", tt.name, remote, local, n, err)
 		}
 		for i := range len(tt.in) {
-			if _, _, n, err := proxyHeader([]byte(tt.in[:i])); n != 0 || err != nil {
+			if _, n, err := proxyHeader([]byte(tt.in[:i])); n != 0 || err != nil {
 				t.Errorf("%s, %d bytes of it: %d %v", tt.name, i, n, err)
 			}
 		}
@@ -53,18 +54,56 @@ func TestProxyHeader(t *testing.T) {
 		proxySignature + "\x22\x11\x00\x0c" + "............", proxySignature + "\x21\x11\x00\x04" + "....",
 		proxySignature + "\x21\x11\xff\xff",
 	} {
-		if _, _, _, err := proxyHeader([]byte(in)); err == nil {
+		if _, _, err := proxyHeader([]byte(in)); err == nil {
 			t.Errorf("%.40q is taken", in)
 		}
 	}
 }
 
+// withTLS is v2tcp4 and what a balancer says of the client's TLS.
+func withTLS(flags, verify byte, name string) string {
+	sub := "\x21\x00\x07TLSv1.3" + "\x22\x00" + string(rune(len(name))) + name
+	v := string([]byte{flags, 0, 0, 0, verify}) + sub
+	ext := "\x01\x00\x04mqtt" + "\x20\x00" + string(rune(len(v))) + v
+	return v2tcp4[:14] + "\x00" + string(rune(12+len(ext))) + v2tcp4[16:] + ext
+}
+
+func TestProxyTLS(t *testing.T) {
+	for _, tt := range []struct {
+		flags, verify byte
+		sealed        bool
+		name          string
+	}{
+		{7, 0, true, "alice"}, {3, 0, true, "alice"}, {5, 0, true, "alice"},
+		{1, 0, true, ""},  // no certificate
+		{7, 1, true, ""},  // not verified
+		{0, 0, false, ""}, // no TLS
+		{6, 0, false, ""},
+	} {
+		in := withTLS(tt.flags, tt.verify, "alice")
+		h, n, err := proxyHeader([]byte(in))
+		if err != nil || n != len(in) || h.sealed != tt.sealed || h.name != tt.name || !h.remote.IsValid() {
+			t.Errorf("%+v: %+v %d %v", tt, h, n, err)
+		}
+	}
+	good := withTLS(7, 0, "alice")
+	for _, in := range []string{
+		good[:14] + "\x00" + string(rune(good[15]-1)) + good[16:],
+		v2tcp4[:14] + "\x00\x0e" + v2tcp4[16:] + "\x20\x00",
+		v2tcp4[:14] + "\x00\x10" + v2tcp4[16:] + "\x20\x00\x01\x07",
+	} {
+		if h, _, err := proxyHeader([]byte(in)); err == nil {
+			t.Errorf("%q is taken: %+v", in, h)
+		}
+	}
+}
+
 func FuzzProxyHeader(f *testing.F) {
-	for _, s := range []string{v2local, v2tcp4, v2tcp6, "PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", "PROXY UNKNOWN\r\n"} {
+	for _, s := range []string{v2local, withTLS(7, 0, "alice"), v2tcp4, v2tcp6, "PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", "PROXY UNKNOWN\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		_, _, n, err := proxyHeader(in)
+		_, n, err := proxyHeader(in)
 		if n < 0 || n > len(in) || err != nil && n != 0 {
 			t.Errorf("%d of %d bytes, %v", n, len(in), err)
 		}

@@ -298,7 +298,7 @@ func (c *Conn) sent() {
 // what follows it, and whether it was complete.
 func (c *Conn) preface(p []byte) (rest []byte, done bool) {
 	addTo(&c.in, p)
-	remote, local, n, err := proxyHeader(c.in.bytes())
+	h, n, err := proxyHeader(c.in.bytes())
 	if err != nil {
 		c.abort(fmt.Errorf("%w: %w", ErrHandshake, err))
 		return nil, false
@@ -309,9 +309,9 @@ func (c *Conn) preface(p []byte) (rest []byte, done bool) {
 	rest = append(rest, c.in.bytes()[n:]...)
 	c.in.free()
 	c.in = nil
-	if remote.IsValid() {
-		c.more().remote, c.x.local = remote, local
-		c.source = remote.Addr().As16()
+	if h.remote.IsValid() {
+		c.more().declared = &h
+		c.source = h.remote.Addr().As16()
 	}
 	if !c.g.count(c) {
 		c.abort(ErrSource)

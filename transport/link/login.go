@@ -11,6 +11,7 @@ import (
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
@@ -70,6 +71,8 @@ func (l *link) hello(raw frame.Raw) error {
 	cred := auth.Credential{User: f.User, Password: f.Password, Token: f.Token, From: l.c.Remote().Addr()}
 	if f.Token != "" {
 		cred.User, cred.Password = "", ""
+	} else {
+		cred.Certificate = transport.Certificate(l.c)
 	}
 	device, after, probe := f.Device, f.After, f.Probe != 0
 	ok := l.d.background(func(ctx context.Context) {

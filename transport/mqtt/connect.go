@@ -11,6 +11,7 @@ import (
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/keepalive"
+	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
 
@@ -56,6 +57,11 @@ func (c *client) connect(first byte, body []byte) error {
 		lg.done.Store(true)
 		return c.checked()
 	}
+	cert := transport.Certificate(c.c)
+	if cert != nil && !p.HasPassword {
+		// The credential is the connection's; a user name must agree with it.
+		return c.prove(lg, auth.Credential{User: p.User, Certificate: cert, From: c.c.Remote().Addr()})
+	}
 	if !p.HasUser && !p.HasPassword {
 		lg.done.Store(true) // anonymous; checked says whether that will do
 		if !c.srv.cfg.Anonymous {
@@ -71,7 +77,11 @@ func (c *client) connect(first byte, body []byte) error {
 	if !c.c.Secure() && !c.srv.cfg.Insecure {
 		return c.turnAway(&packet.Error{Code: packet.NotAuthorized, Text: "passwords are taken under TLS only"})
 	}
-	cred := auth.Credential{User: p.User, Password: string(p.Password), From: c.c.Remote().Addr()}
+	return c.prove(lg, auth.Credential{User: p.User, Password: string(p.Password), From: c.c.Remote().Addr()})
+}
+
+// prove has a credential checked on another goroutine.
+func (c *client) prove(lg *login, cred auth.Credential) error {
 	c.c.PauseRead(true)
 	if !c.srv.core.Auth.Go(func() { c.verify(lg, cred) }) {
 		lg.err = auth.ErrBusy

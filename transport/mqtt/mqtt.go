@@ -32,6 +32,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,12 @@ type Config struct {
 	// rules an account may use every plain topic; with rules, none that no
 	// rule allows.
 	ACL []Rule
+	// Proxies are the load balancers that begin every connection with a header
+	// of the PROXY protocol, version 1 or 2: addresses or networks. What they
+	// say of the client counts: where it comes from, that it came by TLS, and
+	// the common name in its certificate, so that they alone should be able to
+	// connect from there. Default: none.
+	Proxies []netip.Prefix
 	// Refused are filters that nobody may subscribe to, whatever the rules. The
 	// answer is 0x80, in MQTT 5 too; what a rule forbids is answered with 0x87.
 	Refused []string
@@ -195,6 +202,7 @@ func (s *Server) options() conn.Options {
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.
 		Subprotocols: []string{"mqtt", "mqttv3.1"},
 		Account:      &s.account,
+		Proxy:        s.cfg.Proxies,
 	}
 }
 

@@ -10,9 +10,14 @@ import (
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
 )
 
-// login says who sends r, from Basic (RFC 7617) or Bearer (RFC 6750).
+// login says who sends r, from Basic (RFC 7617), Bearer (RFC 6750), or without
+// either from the certificate of its connection.
 func (s *Server) login(r *http.Request) (auth.Who, error) {
 	cred, ok := credential(r)
+	if !ok && r.Header.Get("Authorization") == "" {
+		cred.Certificate = auth.CertificateOf(r.TLS)
+		ok = cred.Certificate != nil
+	}
 	if !ok {
 		return auth.Who{}, wire.NewProblem(wire.NotAuthorized, "Authorization", "Basic with a password or application key, or Bearer with a token")
 	}

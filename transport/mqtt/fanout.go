@@ -33,9 +33,12 @@ type fanout struct {
 	tail    []byte // properties added here: expiry and subscription identifiers
 	scratch []byte
 
-	boxes   []string   // queues that the message goes to
+	boxes   []*kept    // whose queues the message goes to
 	shares  []shareBox // queues that it goes to for a shared subscription
+	cfg     *Config
 	matched bool
+	taken   bool // somebody gets the message
+	full    bool // somebody did not, since his queue was full
 	self    bool // the publisher was sent a copy
 	hold    bool // its own copies at QoS 0 go into late
 	late    [][]byte
@@ -43,7 +46,10 @@ type fanout struct {
 	received, sent, dropped uint64 // since it was borrowed
 }
 
-type shareBox struct{ box, filter string }
+type shareBox struct {
+	k      *kept
+	filter string
+}
 
 // target is one receiver of a message.
 type target struct {
@@ -56,14 +62,14 @@ type target struct {
 
 func (srv *Server) borrow(now time.Time) *fanout {
 	f := srv.fans.Get().(*fanout)
-	f.now = now
+	f.now, f.cfg = now, &srv.cfg
 	return f
 }
 
 // next forgets the message, for another one.
 func (f *fanout) next() {
 	f.owned, f.have = nil, 0
-	f.matched, f.self, f.hold = false, false, false
+	f.matched, f.self, f.hold, f.taken, f.full = false, false, false, false, false
 	if len(f.targets) > 0 {
 		clear(f.targets)
 		f.targets, f.index = f.targets[:0], nil
@@ -276,7 +282,12 @@ func (f *fanout) give(t *target) bool {
 	retain := f.m.retain && t.retain
 	if qos > 0 {
 		if k := t.s.kept.Load(); k != nil {
-			f.boxes = append(f.boxes, k.box)
+			if f.isFull(k) {
+				f.dropped++
+				return false
+			}
+			f.boxes = append(f.boxes, k)
+			f.taken = true
 			return true
 		}
 	}
@@ -287,7 +298,18 @@ func (f *fanout) give(t *target) bool {
 	if c == f.pub {
 		f.self = true
 	}
-	return c.push(f, qos, retain, t.ids)
+	ok := c.push(f, qos, retain, t.ids)
+	f.taken = f.taken || ok
+	return ok
+}
+
+// isFull reports whether nothing more goes into the queue of k.
+func (f *fanout) isFull(k *kept) bool {
+	if !k.backlog.full(f.cfg) {
+		return false
+	}
+	f.full = true
+	return true
 }
 
 // share picks one of a group, in turns: who is connected first, else one whose
@@ -304,7 +326,7 @@ func (f *fanout) share(g *topic.Group[*session]) {
 	}
 	start := int(g.Next.Add(1)-1) % len(subs)
 	var t target
-	away := "" // the first queue of one who is not connected
+	var away *kept // the first of those who are not connected
 	for i := range subs {
 		sub := subs[(start+i)%len(subs)]
 		if !f.aim(&t, sub) {
@@ -315,20 +337,26 @@ func (f *fanout) share(g *topic.Group[*session]) {
 		online := t.s.client.Load() != nil
 		switch {
 		case !online:
-			if k != nil && qos > 0 && away == "" {
-				away = k.box
+			if k != nil && qos > 0 && away == nil && !f.isFull(k) {
+				away = k
 			}
 			continue
 		case k != nil && qos > 0:
-			f.shares = append(f.shares, shareBox{k.box, "$share/" + g.Share + "/" + g.Filter})
+			if f.isFull(k) {
+				continue
+			}
+			f.shares, f.taken = append(f.shares, shareBox{k, "$share/" + g.Share + "/" + g.Filter}), true
 			return
 		}
 		if f.give(&t) {
 			return
 		}
 	}
-	if away != "" {
-		f.shares = append(f.shares, shareBox{away, "$share/" + g.Share + "/" + g.Filter})
+	switch {
+	case away != nil:
+		f.shares, f.taken = append(f.shares, shareBox{away, "$share/" + g.Share + "/" + g.Filter}), true
+	case f.full:
+		f.dropped++
 	}
 }
 
@@ -339,22 +367,26 @@ func (srv *Server) posts(f *fanout, who string, records []mailbox.Record) []*mai
 		return nil
 	}
 	var ps []*mailbox.Post
-	one := func(boxes []string, share string) {
-		p := &mailbox.Post{Boxes: boxes}
+	one := func(to []*kept, share string) {
+		p := &mailbox.Post{Boxes: make([]string, len(to))}
 		p.From, p.To, p.Type = who, "mqtt", "application/x-mqtt"
 		// The time when it expires is in the body and not the entry's own: an
 		// entry that has been sent must stay readable beyond it, see stream.send.
 		p.Body = f.m.encode(share)
+		for i, k := range to {
+			p.Boxes[i] = k.box
+			k.backlog.add(1, len(p.Body))
+		}
 		ps = append(ps, p)
 	}
 	most := srv.core.Mail.Limits().Boxes
 	for rest := f.boxes; len(rest) > 0; {
 		n := min(most, len(rest))
-		one(append([]string(nil), rest[:n]...), "")
+		one(rest[:n], "")
 		rest = rest[n:]
 	}
 	for _, sh := range f.shares {
-		one([]string{sh.box}, sh.filter)
+		one([]*kept{sh.k}, sh.filter)
 	}
 	if len(records) > 0 {
 		if len(ps) == 0 {

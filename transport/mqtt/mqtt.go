@@ -60,6 +60,14 @@ type Config struct {
 	// whose session ends with its connection. What comes beyond that is
 	// dropped and counted. Default 1000.
 	MaxQueue int
+	// MaxKeptMessages and MaxKeptBytes are how many QoS 1 and 2 messages, and
+	// bytes of them, wait on disk for a session that is kept. What comes beyond
+	// that is dropped and counted; a publisher that nobody could take a message
+	// from is told Quota exceeded (0x97, MQTT 5). Default 1000000 and 256 MiB.
+	MaxKeptMessages, MaxKeptBytes int
+	// MaxKeptAge is how long a message waits at most in the queue of a kept
+	// session. Default: as long as the mailboxes keep messages.
+	MaxKeptAge time.Duration
 	// MaxUnsent is how many bytes may wait in memory for a client that reads
 	// slowly; QoS 0 messages beyond that are dropped and counted. Default 1 MiB.
 	MaxUnsent int
@@ -131,6 +139,8 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxInflight, maxWindow)
 	c.MaxInflight = min(c.MaxInflight, maxWindow)
 	def(&c.MaxQueue, 1000)
+	def(&c.MaxKeptMessages, 1_000_000)
+	def(&c.MaxKeptBytes, 256<<20)
 	def(&c.MaxUnsent, 1<<20)
 	dur(&c.MaxSessionExpiry, 30*24*time.Hour)
 	def(&c.MaxSubscriptions, 10000)

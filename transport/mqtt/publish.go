@@ -243,6 +243,11 @@ func (c *client) spread(p *packet.Publish) error {
 		a.t, f.hold = packet.PUBREC, true
 	}
 	srv.deliver(f)
+	if f.full && !f.taken && !p.Retain && p.QoS > 0 {
+		// "0x97 Quota exceeded: an implementation or administrative imposed
+		// limit has been exceeded" MQTT 5.0 sections 3.4.2.1, 3.5.2.1
+		return c.decline(p, packet.QuotaExceeded, "the queue of whoever subscribed is full")
+	}
 	if p.QoS == 1 && !f.matched && !p.Retain {
 		a.code = packet.NoMatchingSubscribers
 	}

@@ -295,6 +295,11 @@ func (srv *Server) loadPlace(ctx context.Context, s *session, away bool) error {
 		return err
 	}
 	q.acked = cur.Seq
+	info, err := srv.core.Mail.Info(ctx, s.kept.Load().box)
+	if err != nil {
+		return err
+	}
+	s.kept.Load().backlog.found(info, cur.Seq)
 	v, err := srv.core.Mail.Get(ctx, sentKey(s.key))
 	if err != nil {
 		return err

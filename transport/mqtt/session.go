@@ -78,6 +78,8 @@ type kept struct {
 	will  *will     // waits for its delay; guarded by the shard
 	due   time.Time // when will is published
 
+	backlog backlog // of queue
+
 	away  bool // nobody is connected; counted in counters.away
 	queue place
 	inbox place // of the user's mailbox; where it stands is the device's
@@ -230,6 +232,7 @@ func (c *client) start(s *session) {
 	s.client.Store(c)
 	if k := s.kept.Load(); k != nil {
 		c.open(&c.queue, k.box, queueDevice, &k.queue, queueIDs)
+		c.queue.backlog = &k.backlog
 	}
 	for i := range s.subs {
 		if isMail(s.subs[i].filter) {

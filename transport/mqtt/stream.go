@@ -29,6 +29,8 @@ type stream struct {
 	ids   idRange
 	plain bool // a queue of plain topics; else the mailbox
 	place *place
+	// backlog is what waits in the queue; nil for the mailbox.
+	backlog *backlog
 	// record is the key of the record of what is released; empty if the
 	// session is not kept, and nothing of it outlives the connection.
 	record string
@@ -49,6 +51,7 @@ type flight struct {
 	seq   mailbox.Seq
 	phase phase
 	qos   byte
+	size  uint32 // of the entry's body
 }
 
 const burst = 64 // entries asked for at once
@@ -81,10 +84,16 @@ func (st *stream) pump() error {
 			}
 			// MQTT has no word for it: the log and a counter are told.
 			c.srv.count.dropped.Add(uint64(trimmed.First - 1 - trimmed.After))
+			if st.backlog != nil {
+				st.backlog.done(int(trimmed.First-1-trimmed.After), 0)
+			}
 			c.srv.log.Warn("messages were trimmed before they were read", "user", c.user(), "device", c.device(), "box", trimmed.Box, "after", trimmed.After, "first", trimmed.First)
 			continue
 		}
 		if got == 0 {
+			if st.backlog != nil && len(st.flight) == 0 && !st.sess.Behind() {
+				st.backlog.empty()
+			}
 			break
 		}
 	}
@@ -109,7 +118,7 @@ func (st *stream) quota() int {
 // send sends one entry. It reports whether the entry takes a place in the
 // client's quota.
 func (st *stream) send(e *mailbox.Entry) bool {
-	fl := flight{seq: e.Seq, phase: completed}
+	fl := flight{seq: e.Seq, phase: completed, size: uint32(len(e.Body))}
 	var pub outgoing
 	ok := false
 	if st.plain {
@@ -137,6 +146,8 @@ func (st *stream) send(e *mailbox.Entry) bool {
 		if pub.topic != nil && st.write(&pub, e) {
 			fl.phase = published
 		}
+	case ok && st.plain && st.c.srv.cfg.MaxKeptAge > 0 && st.c.c.Now().Sub(e.Time) > st.c.srv.cfg.MaxKeptAge:
+		st.c.srv.count.dropped.Add(1)
 	case !ok || !pub.expires.IsZero() && !st.c.c.Now().Before(pub.expires):
 		// "If the Message Expiry Interval has passed and the Server has not
 		// managed to start onward delivery to a matching subscriber, then it
@@ -257,6 +268,13 @@ func (st *stream) pass() {
 		return
 	}
 	seq := st.flight[n-1].seq
+	if st.backlog != nil {
+		bytes := 0
+		for _, fl := range st.flight[:n] {
+			bytes += int(fl.size)
+		}
+		st.backlog.done(n, bytes)
+	}
 	st.flight = st.flight[n:]
 	if len(st.flight) == 0 {
 		st.flight = nil

@@ -43,7 +43,7 @@ func TestBackOff(t *testing.T) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
-			io.WriteString(w, `{"id":"x","seq":1}`)
+			io.WriteString(w, `{"results":[{"id":"x","seq":1}]}`)
 		})
 		defer m.Close()
 		start := time.Now()

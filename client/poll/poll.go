@@ -1,6 +1,7 @@
 // Package poll reaches a mailbox over HTTP, by long poll. It needs nothing of
 // the network but that requests are answered, and costs a request for each
-// message sent or acknowledged: prefer client/link where it gets through.
+// acknowledgement and for each batch sent, which is what was given to Send
+// while the last one was under way: prefer client/link where it gets through.
 //
 // What fails for a reason that may pass, the network or a server that is
 // restarting, is tried again with growing pauses until the context ends;
@@ -10,7 +11,6 @@ package poll
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
@@ -56,6 +57,12 @@ type Mailbox struct {
 
 	closed context.Context // ended by Close
 	close  context.CancelFunc
+
+	posts   sync.WaitGroup
+	mu      sync.Mutex
+	queue   []*sending // guarded by mu; not answered, oldest first
+	posting bool       // guarded by mu; post runs
+	singly  int        // guarded by mu; so many are posted one by one
 
 	// turn has one token: whoever holds it may receive, and owns what follows.
 	turn chan struct{}
@@ -132,24 +139,6 @@ func baseURL(o client.Options) (string, error) {
 		return "", fmt.Errorf("poll: %q is neither host:port nor an http URL", o.Addr)
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
-}
-
-// Send posts d, and again until the server has answered or ctx ends.
-func (m *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, error) {
-	if d.ID == "" {
-		d.ID = rand.Text()
-	}
-	w := wire.Draft{To: d.To, ID: d.ID, Type: d.Type, Body: d.Body, TTL: d.Expires, Urgency: d.Urgency}
-	if w.Type == "" {
-		w.Type = "text/plain; charset=utf-8"
-	}
-	w.Binary = !wire.Textual(w.Type)
-	var r wire.Receipt
-	err := m.do(ctx, http.MethodPost, "/v1/messages", m.device(), wire.AppendDraft(nil, &w), slack, &r)
-	if err != nil {
-		return client.Receipt{}, err
-	}
-	return client.Receipt{ID: r.ID, Seq: r.Seq, Duplicate: r.Duplicate}, nil
 }
 
 // Receive returns the next message, waiting for it.
@@ -234,9 +223,12 @@ func (m *Mailbox) Ack(ctx context.Context, msg client.Message) error {
 	return m.do(ctx, http.MethodPost, "/v1/ack", m.device(), body, slack, nil)
 }
 
-// Close ends what is under way.
+// Close ends what is under way. What is not answered ends with ErrClosed.
 func (m *Mailbox) Close() error {
+	m.mu.Lock()
 	m.close()
+	m.mu.Unlock()
+	m.posts.Wait()
 	m.http.CloseIdleConnections()
 	return nil
 }
@@ -327,7 +319,7 @@ func (m *Mailbox) request(ctx context.Context, method, path string, q url.Values
 		return nil, err
 	case len(answer) > maxAnswer:
 		return nil, &client.Refused{Code: "answer-too-large"}
-	case resp.StatusCode == http.StatusOK:
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusMultiStatus:
 		return answer, nil
 	}
 	return nil, refused(resp, answer)
@@ -340,20 +332,15 @@ func refused(resp *http.Response, answer []byte) error {
 	if json.Unmarshal(answer, &p) != nil || p.Title == "" {
 		p.Title = resp.Status // not one of ours: a proxy's
 	}
-	switch {
-	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout:
+	if passing(resp.StatusCode) {
 		sec, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date or nothing is as good as zero
 		return &later{time.Duration(min(max(sec, 0), 300)) * time.Second, p.Error()}
 	}
-	code := string(p.Kind())
-	if code == "" {
-		code = strconv.Itoa(resp.StatusCode)
+	r := refusal(&p)
+	if r.Code == "" {
+		r.Code = strconv.Itoa(resp.StatusCode)
 	}
-	text := p.Title
-	if p.Detail != "" {
-		text += ": " + p.Detail
-	}
-	return &client.Refused{Code: code, Text: text}
+	return r
 }
 
 // sleep waits for d, or for ctx or Close.

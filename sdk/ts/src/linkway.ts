@@ -3,6 +3,7 @@
 import { Alarm, type Clock } from './clock.js';
 import { capDeflate, capDevices, capProbe, capSignals, type Welcome } from './codec/fields.js';
 import type { Delivered } from './codec/stream.js';
+import { type Deflate, pays, worthDeflating } from './deflate.js';
 import type { Outcome } from './learn.js';
 import { Probe } from './probe.js';
 import { Session } from './session.js';
@@ -18,6 +19,15 @@ export interface LinkOptions {
   agent: string;
   /** The longest message to take, in bytes. */
   maxMessage: number;
+  /** Deflates bodies, if the server can; without it they go as they are. */
+  deflate?: Deflate | undefined;
+}
+
+/** A message on its way to the session. */
+interface Packing {
+  entry: Entry;
+  packed: Uint8Array | undefined;
+  ready: boolean;
 }
 
 const openTime = 15_000; // for the network to open a carrier
@@ -108,6 +118,8 @@ class Link implements Connection {
   readonly #owner: Owner;
   readonly #session: Session;
   readonly #alarm: Alarm;
+  readonly #deflate: Deflate | undefined;
+  #packing: Packing[] = []; // oldest first
   #ended = false;
   #end: End | undefined;
 
@@ -115,6 +127,7 @@ class Link implements Connection {
     this.#line = line;
     this.#clock = o.clock;
     this.#owner = owner;
+    this.#deflate = o.deflate;
     this.#session = new Session(
       { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
       {
@@ -177,7 +190,28 @@ class Link implements Connection {
   }
 
   #sends(): void {
-    for (let e: Entry | undefined; this.#session.room && (e = this.#owner.take()); ) this.#session.send(e, this.#clock.now());
+    for (let e: Entry | undefined; this.#session.room > this.#packing.length && (e = this.#owner.take()); ) this.#pack(e);
+    while (this.#packing[0]?.ready) {
+      const { entry, packed } = this.#packing.shift()!;
+      this.#session.send(entry, this.#clock.now(), packed);
+    }
+  }
+
+  /** Deflates what is worth it, which takes a moment: what comes behind waits, so that the order stays. */
+  #pack(entry: Entry): void {
+    const p: Packing = { entry, packed: undefined, ready: true };
+    this.#packing.push(p);
+    if (!this.#deflate || !this.#session.deflates || !worthDeflating(entry.data, entry.type)) return;
+    p.ready = false;
+    this.#deflate(entry.data)
+      .then((packed) => {
+        if (pays(entry.data, packed)) p.packed = packed;
+      })
+      .catch(() => {}) // it goes as it is
+      .then(() => {
+        p.ready = true;
+        this.#do(() => {});
+      });
   }
 
   #finish(end: End): void {
@@ -216,6 +250,7 @@ class Link implements Connection {
   close(): Promise<void> {
     if (!this.#ended) {
       this.#sends();
+      for (const { entry } of this.#packing.splice(0)) this.#session.send(entry, this.#clock.now()); // as it is: nobody waits
       this.#session.close(this.#clock.now());
       const out = this.#session.output();
       if (out) this.#line.send(out);
@@ -229,6 +264,6 @@ class Link implements Connection {
     this.#session.stop();
     this.#alarm.stop();
     this.#line.close();
-    return this.#session.unanswered.splice(0);
+    return [...this.#session.unanswered.splice(0), ...this.#packing.splice(0).map((p) => p.entry)];
   }
 }

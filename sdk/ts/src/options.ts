@@ -2,6 +2,7 @@ import { Client } from './client.js';
 import type { Store } from './store/store.js';
 import { memoryStore } from './store/memory.js';
 import { realClock } from './clock.js';
+import { platformDeflate } from './deflate.js';
 import { LinkWay } from './linkway.js';
 import { PollWay } from './pollway.js';
 import { type SocketConstructor, webSocketDial } from './websocket.js';
@@ -58,7 +59,7 @@ const defaultPort = 7400;
 
 export function connectOn(platform: Platform, o: Options): Client {
   const prefix = randomPrefix();
-  const link = { clock: realClock, prefix, agent, maxMessage: o.maxMessage ?? defaultMaxMessage };
+  const link = { clock: realClock, prefix, agent, maxMessage: o.maxMessage ?? defaultMaxMessage, deflate: platformDeflate() };
   const WebSocket = o.WebSocket ?? platform.WebSocket;
   const fetch = o.fetch ?? globalThis.fetch.bind(globalThis);
   const webSocket = (url: URL): Way[] =>

@@ -2,7 +2,7 @@
 // the time go in, bytes and events come out.
 
 import { ProtocolError } from './codec/bytes.js';
-import { capDevices, capSignals, type Close, type Hello, version, type Welcome } from './codec/fields.js';
+import { capDeflate, capDevices, capSignals, type Close, type Hello, version, type Welcome } from './codec/fields.js';
 import { decode, encode, type Frame, type Raw, Splitter } from './codec/frame.js';
 import { newSend } from './codec/message.js';
 import type { DeviceList } from './codec/device.js';
@@ -175,14 +175,20 @@ export class Session {
     this.#silence = silence;
   }
 
-  /** Whether one more message may be sent now. */
-  get room(): boolean {
-    return this.#state === 'welcomed' && this.#sent.length < Math.max(this.#welcome!.inflight ?? 0, 1);
+  /** How many more messages may be sent now. */
+  get room(): number {
+    return this.#state === 'welcomed' ? Math.max(this.#welcome!.inflight ?? 0, 1) - this.#sent.length : 0;
   }
 
-  send(e: Entry, now: number): void {
+  /** Whether bodies may be deflated. */
+  get deflates(): boolean {
+    return ((this.#welcome?.caps ?? 0) & capDeflate) !== 0;
+  }
+
+  /** Sends a message, its body as packed if that is given: deflated. */
+  send(e: Entry, now: number, packed?: Uint8Array): void {
     const w = this.#welcome!;
-    const f = { ...newSend({ n: 0 }), media: e.type, urgency: e.urgency, attrs: e.attrs, body: e.data };
+    const f = { ...newSend({ n: 0 }), media: e.type, urgency: e.urgency, attrs: e.attrs, body: packed ?? e.data, deflated: packed ? e.data.length : 0 };
     const attrs = e.attrs.reduce((n, [name, value]) => n + 3 * (name.length + value.length) + 10, 0);
     const size = e.data.length + 3 * (e.to.length + e.id.length + e.type.length) + attrs + 64;
     if (size > (w.maxFrame ?? Infinity)) {

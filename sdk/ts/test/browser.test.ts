@@ -21,6 +21,7 @@ interface Global {
   client: sdk.Client;
   bodies: string[];
   states: string[];
+  said: string[];
 }
 
 describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
@@ -67,7 +68,10 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
       g.sdk = (await import('/sdk/index.js' as string)) as typeof sdk;
       g.bodies = [];
       g.states = [];
-      g.client = g.sdk.connect({ url: location.origin, user, password: 'secret', device: 'page', store: g.sdk.indexedDBStore(user) });
+      g.said = [];
+      g.client = g.sdk.connect({
+        url: location.origin, user, password: 'secret', device: 'page', store: g.sdk.indexedDBStore(user), trace: (line) => g.said.push(line),
+      });
       g.client.onMessage((m) => void g.bodies.push(m.body));
       g.client.on('state', (s) => g.states.push(`${s.state} ${s.way}`));
     }, user);
@@ -120,6 +124,17 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
     all.push('three', 'four');
     assert.deepEqual(await received(bob, all.length), all);
     await alice.close();
+    await bob.close();
+  });
+
+  test('long texts go deflated, in order, and come as they were', async () => {
+    const bob = await open('bob');
+    await online(bob, 'websocket');
+    const long = JSON.stringify(Array.from({ length: 200 }, (_, i) => ({ number: i, name: `überlang ${i}` })));
+    await send(bob, [long, 'short', long], 'bob');
+    assert.deepEqual(await received(bob, 3), [long, 'short', long]);
+    const said = await bob.evaluate(() => (globalThis as unknown as Global).said.filter((s) => s.startsWith('C: SEND')).map((s) => / deflated=/.test(s)));
+    assert.deepEqual(said, [true, false, true]);
     await bob.close();
   });
 

@@ -4,9 +4,10 @@
 
 import { malformed } from './bytes.js';
 
-const minDeflate = 256;
-const maxDeflate = 64 << 10;
-const maxRatio = 32;
+/** The shortest and the longest body that may be deflated, and to what part of its length at least. */
+export const minDeflate = 256;
+export const maxDeflate = 64 << 10;
+export const maxRatio = 32;
 
 /** Checks what a frame says of a deflated body against the bounds. */
 export function checkDeflated(size: number, deflated: number): number {

@@ -20,6 +20,7 @@
 //	~ 5m                       time passes
 
 import assert from 'node:assert/strict';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 
 import { Client, type ClientOptions, type Credentials } from '../../src/client.js';
 import { decode, encode, Splitter } from '../../src/codec/frame.js';
@@ -61,6 +62,10 @@ class End {
         let line = format('password' in rest ? { ...rest, password: '' } : rest, raw.ack);
         if ('password' in f && f.password) line = line.replace(/( user=\S+)/, `$1 password=${f.password}`);
         this.said.push(token === undefined ? line : line.replace(/^(HELLO 1\.0|SET)/, `$1 token=${token}`));
+      } else if (f.type === 'send' && f.deflated > 0) {
+        const body = inflateRawSync(f.body); // which bytes they are is for each platform to say
+        assert.equal(body.length, f.deflated);
+        this.said.push(format({ ...f, body }, raw.ack));
       } else {
         assert.equal(hex(encode(f, raw.ack)).length > 0, true);
         this.said.push(format(f, raw.ack));
@@ -204,6 +209,7 @@ export class Stage {
     const way = (name: 'tcp' | 'websocket') =>
       new LinkWay(name, {
         clock: this.#clock, prefix, agent: '', maxMessage: 1 << 20,
+        deflate: (data) => Promise.resolve(deflateRawSync(data)),
         dial: (on) => {
           const end = new End(on, name);
           if (live()) this.#ends.push(end);

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,8 +23,8 @@ type account struct {
 	As       string  `required:"" placeholder:"USER" help:"Whose mailbox it is."`
 	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input."`
 	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password."`
-	Via      string  `default:"link" enum:"poll,mqtt,xmpp,link" help:"By which door: poll, mqtt, xmpp or link. Default link."`
-	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own."`
+	Via      string  `default:"auto" enum:"auto,poll,mqtt,xmpp,link" help:"By which door: poll, mqtt, xmpp or link; or auto, which is link, and poll where that is closed. Default auto."`
+	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own, with auto that of link."`
 }
 
 // dialers has the four ways.
@@ -34,36 +35,144 @@ var dialers = map[string]func(context.Context, client.Options) (client.Mailbox, 
 	"link": link.Dial,
 }
 
-// dial connects as a says, to the server that s finds.
+// dial connects as a says, to the server that s finds. The mailbox outlives
+// restarts of the server: it comes back by itself.
 func dial(ctx context.Context, p *program, s *settings, a account) (client.Mailbox, error) {
-	src, err := s.sources(p)
+	vias, who, err := find(p, s, a)
 	if err != nil {
 		return nil, err
+	}
+	var first error
+	for _, v := range vias {
+		dial := dialers[v.name]
+		if strings.HasPrefix(v.o.Addr, quic.Scheme) {
+			dial = quic.Dial
+		}
+		o := v.o
+		o.User, o.Password, o.Token, o.Device, o.Log = who.User, who.Password, who.Token, who.Device, who.Log
+		m, err := dial(ctx, o)
+		if err == nil {
+			return m, nil
+		}
+		if first == nil {
+			first = fmt.Errorf("%s at %s: %w", v.name, o.Addr, err)
+		}
+		var no *client.Closed
+		if ctx.Err() != nil || errors.As(err, &no) {
+			break
+		}
+	}
+	return nil, first
+}
+
+// follow is dial for a reader, who besides changes doors when one is closed
+// later on. It fails if there is no way in at first.
+func follow(ctx context.Context, p *program, s *settings, a account) (client.Mailbox, error) {
+	if a.Via != auto {
+		return dial(ctx, p, s, a)
+	}
+	vias, who, err := find(p, s, a)
+	if err != nil {
+		return nil, err
+	}
+	var ways []client.Way
+	for _, v := range vias {
+		switch {
+		case v.name == "poll":
+			ways = append(ways, poll.Way(poll.Config{Options: v.o}))
+		case strings.HasPrefix(v.o.Addr, quic.Scheme):
+			ways = append(ways, link.Way(v.name, link.Config{Options: v.o, Dial: quic.Dialer(quic.Config{Options: v.o})}))
+		default:
+			ways = append(ways, link.Way(v.name, link.Config{Options: v.o}))
+		}
+	}
+	begun := make(chan client.State, 1)
+	cfg := client.Config{Ways: ways, User: who.User, Password: who.Password, Device: who.Device, Log: who.Log,
+		OnState: func(st client.State) {
+			if st.Phase == client.Connecting {
+				return
+			}
+			select {
+			case begun <- st:
+			default: // it is what came first that counts
+			}
+		}}
+	if who.Token != "" {
+		cfg.Tokens = func(context.Context) (string, error) { return who.Token, nil }
+	}
+	c, err := client.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case st := <-begun:
+		if st.Phase == client.Online {
+			return c, nil
+		}
+		err = fmt.Errorf("%s at %s: %w", vias[0].name, vias[0].o.Addr, st.Err)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	c.Close()
+	return nil, err
+}
+
+// auto is link, and poll where that is closed.
+const auto = "auto"
+
+// via is a door and where it is.
+type via struct {
+	name string
+	o    client.Options
+}
+
+// find says which doors to try, in their order, and who asks.
+func find(p *program, s *settings, a account) (vias []via, who client.Options, err error) {
+	src, err := s.sources(p)
+	if err != nil {
+		return nil, who, err
 	}
 	cfg, err := config.Read(src)
 	if err != nil {
-		return nil, err
+		return nil, who, err
 	}
-	o, err := target(cfg, a.Via)
-	if err != nil {
-		return nil, err
+	names := []string{a.Via}
+	if a.Via == auto {
+		names = automatic(cfg)
 	}
-	o.User, o.Token, o.Device = a.As, a.Token, a.Device
-	if o.Token == "" {
-		if o.Password, err = password(p, a.Password, false); err != nil {
-			return nil, err
+	for _, name := range names {
+		o, e := target(cfg, name)
+		if e == nil {
+			vias = append(vias, via{name, o})
+		} else if err == nil {
+			err = e
 		}
 	}
-	o.Log = slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	dial := dialers[a.Via]
-	if strings.HasPrefix(o.Addr, quic.Scheme) {
-		dial = quic.Dial
+	if len(vias) == 0 {
+		return nil, who, err
 	}
-	m, err := dial(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("%s at %s: %w", a.Via, o.Addr, err)
+	who = client.Options{User: a.As, Token: a.Token, Device: a.Device,
+		Log: slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if a.Via == auto && who.Device == "" {
+		who.Device = "link" // by whichever door: it is one reader
 	}
-	return m, nil
+	if who.Token == "" {
+		if who.Password, err = password(p, a.Password, false); err != nil {
+			return nil, who, err
+		}
+	}
+	return vias, who, nil
+}
+
+// automatic says what auto is. Whoever says where link is, and not where HTTP
+// is, does not mean whatever listens at HTTP's usual place.
+func automatic(cfg *config.Config) []string {
+	l, usual := cfg.Listen, config.Default().Listen
+	moved := l.Link != usual.Link || l.Links != usual.Links || l.LinkQUIC != usual.LinkQUIC
+	if moved && l.HTTP == usual.HTTP && l.HTTPS == usual.HTTPS {
+		return []string{"link"}
+	}
+	return []string{"link", "poll"}
 }
 
 // target says where the server listens for a way, as seen from here. TLS is

@@ -78,7 +78,7 @@ type tailCmd struct {
 func (c *tailCmd) Run(ctx context.Context, p *program) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	m, err := dial(ctx, p, &c.settings, c.account)
+	m, err := follow(ctx, p, &c.settings, c.account)
 	if err != nil {
 		return err
 	}

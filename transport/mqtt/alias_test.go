@@ -16,9 +16,9 @@ func TestAliasesForMail(t *testing.T) {
 		a S: CONNACK 0x00 *
 		a C: SUBSCRIBE #1 im/# q1
 		a S: SUBACK #1 0x01
-		a S: PUBLISH im/inbox/bob@localhost q1 #16385 payload-format-indicator=1 topic-alias=1 *:one
-		a S: PUBLISH  q1 #16386 payload-format-indicator=1 topic-alias=1 *:two
-		a C: PUBACK #16385
+		a S: PUBLISH im/inbox/bob@localhost q1 #32768 payload-format-indicator=1 topic-alias=1 *:one
+		a S: PUBLISH  q1 #32769 payload-format-indicator=1 topic-alias=1 *:two
+		a C: PUBACK #32768
 		# It has no second one.
 		a C: SUBSCRIBE #2 plain q0
 		a S: SUBACK #2 0x00
@@ -28,7 +28,7 @@ func TestAliasesForMail(t *testing.T) {
 		a --
 		a C: CONNECT 5 id=a user=alice topic-alias-maximum=1 session-expiry-interval=60
 		a S: CONNACK 0x00 present *
-		a S: PUBLISH im/inbox/bob@localhost q1 #16386 dup payload-format-indicator=1 topic-alias=1 *:two
+		a S: PUBLISH im/inbox/bob@localhost q1 #32769 dup payload-format-indicator=1 topic-alias=1 *:two
 	`)
 }
 
@@ -44,12 +44,12 @@ func TestAliasesForTheQueue(t *testing.T) {
 		b S: CONNACK 0x00
 		b C: PUBLISH t/x q1 #1 :1
 		b S: PUBACK #1
-		a S: PUBLISH t/x q1 #32769 topic-alias=1 :1
+		a S: PUBLISH t/x q1 #1 topic-alias=1 :1
 		b C: PUBLISH t/x q0 :2
 		a S: PUBLISH t/x q0 topic-alias=2 :2
 		b C: PUBLISH t/x q1 #1 :3
 		b S: PUBACK #1
-		a S: PUBLISH  q1 #32770 topic-alias=1 :3
+		a S: PUBLISH  q1 #2 topic-alias=1 :3
 		b C: PUBLISH t/x q0 :4
 		a S: PUBLISH  q0 topic-alias=2 :4
 	`)
@@ -67,10 +67,10 @@ func TestAliasThatDoesNotFit(t *testing.T) {
 		# 2 + 5 + 2 + 1 and the payload: 60, and 63 with an alias.
 		b C: PUBLISH t/x q1 #1 :12345678901234567890123456789012345678901234567890
 		b S: PUBACK #1
-		a S: PUBLISH t/x q1 #32769 :12345678901234567890123456789012345678901234567890
+		a S: PUBLISH t/x q1 #1 :12345678901234567890123456789012345678901234567890
 		b C: PUBLISH t/x q1 #1 :3
 		b S: PUBACK #1
-		a S: PUBLISH t/x q1 #32770 topic-alias=1 :3
+		a S: PUBLISH t/x q1 #2 topic-alias=1 :3
 	`)
 }
 

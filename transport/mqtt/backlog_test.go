@@ -45,12 +45,12 @@ func TestKeptMessagesEnd(t *testing.T) {
 		tv    S: PUBACK #1 0x97*
 		phone C: CONNECT 4 id=phone user=alice
 		phone S: CONNACK 0x00 present
-		phone S: PUBLISH a q1 #32769 :one
-		phone S: PUBLISH a q1 #32770 :two
-		phone C: PUBACK #32769
+		phone S: PUBLISH a q1 #1 :one
+		phone S: PUBLISH a q1 #2 :two
+		phone C: PUBACK #1
 		tv    C: PUBLISH a q1 #2 :eight
 		tv    S: PUBACK #2
-		phone S: PUBLISH a q1 #32771 :eight
+		phone S: PUBLISH a q1 #3 :eight
 	`)
 }
 
@@ -86,6 +86,6 @@ func TestKeptAgeEnds(t *testing.T) {
 		tv    S: PUBACK #2
 		phone C: CONNECT 4 id=phone user=alice
 		phone S: CONNACK 0x00 present
-		phone S: PUBLISH a q1 #32770 :new
+		phone S: PUBLISH a q1 #2 :new
 	`)
 }

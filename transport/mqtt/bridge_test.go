@@ -222,8 +222,8 @@ func TestBridgeAway(t *testing.T) {
 				b rita S: SUBACK*
 				~ 1m
 				a anna S: PUBLISH $SYS/broker/connection/b/state q0 :1
-				b rita S: PUBLISH t/1 q1 #32769 :before it was ever there
-				b rita C: PUBACK #32769
+				b rita S: PUBLISH t/1 q1 #1 :before it was ever there
+				b rita C: PUBACK #1
 				close b
 				a anna S: PUBLISH $SYS/broker/connection/b/state q0 :0
 				a anna C: PUBLISH t/2 q2 #2 :while it was away
@@ -235,10 +235,10 @@ func TestBridgeAway(t *testing.T) {
 				a anna S: PUBLISH $SYS/broker/connection/b/state q0 :1
 				b rita C: CONNECT 4 id=rita
 				b rita S: CONNACK 0x00 present*
-				b rita S: PUBLISH t/2 q2 #32770*
-				b rita C: PUBREC #32770
-				b rita S: PUBREL #32770
-				b rita C: PUBCOMP #32770
+				b rita S: PUBLISH t/2 q2 #2*
+				b rita C: PUBREC #2
+				b rita S: PUBREL #2
+				b rita C: PUBCOMP #2
 				close a
 				b rita C: PUBLISH t/3 q2 #3 :while we were away
 				b rita S: PUBREC #3

@@ -275,9 +275,9 @@ func (c *client) answerProps(p *packet.Connect, ps *packet.Properties, asked uin
 	if given := uint32(life / time.Second); given != asked { // [MQTT-3.2.2-21]
 		ps.SetNum(packet.SessionExpiry, given)
 	}
-	ps.SetNum(packet.ReceiveMaximum, uint32(cfg.ReceiveMaximum))
-	ps.SetNum(packet.MaximumPacketSize, uint32(cfg.MaxPacket))
 	ps.SetNum(packet.TopicAliasMaximum, uint32(cfg.TopicAliasMaximum))
+	ps.SetNum(packet.MaximumPacketSize, uint32(cfg.MaxPacket))
+	ps.SetNum(packet.ReceiveMaximum, uint32(cfg.ReceiveMaximum))
 	if p.ClientID != "" { // [MQTT-3.2.2-16]
 		ps.SetText(packet.AssignedClientID, p.ClientID)
 	}

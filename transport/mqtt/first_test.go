@@ -68,7 +68,7 @@ func TestMailbox(t *testing.T) {
 		bob   S: SUBACK #1 0x01 0x01 0x01 0x87 0x87
 		bob   C: PUBLISH im/to/alice q1 #1 content-type=text/plain user-property=id:m1 user-property=mood:good :hi alice
 		bob   S: PUBACK #1
-		phone S: PUBLISH im/inbox/bob@localhost q1 #16385 payload-format-indicator=1 content-type=text/plain user-property=id:m1 user-property=seq:1 user-property=prev:0 user-property=from:bob@localhost user-property=to:alice@localhost user-property=time:2000-01-01T00:00:00.000Z user-property=device:b user-property=mood:good :hi alice
+		phone S: PUBLISH im/inbox/bob@localhost q1 #32768 payload-format-indicator=1 content-type=text/plain user-property=id:m1 user-property=seq:1 user-property=prev:0 user-property=from:bob@localhost user-property=to:alice@localhost user-property=time:2000-01-01T00:00:00.000Z user-property=device:b user-property=mood:good :hi alice
 		bob   C: PUBLISH im/inbox/alice q1 #2 :forged
 		bob   S: PUBACK #2 0x87 *
 		bob   C: PUBLISH im/to/nobody q1 #3 :x
@@ -80,8 +80,8 @@ func TestMailbox(t *testing.T) {
 		phone S: CONNACK 0x00
 		phone C: SUBSCRIBE #1 im/inbox/# q1
 		phone S: SUBACK #1 0x01
-		phone S: PUBLISH im/inbox/bob@localhost q1 #16385 :hi alice
-		phone C: PUBACK #16385
+		phone S: PUBLISH im/inbox/bob@localhost q1 #32768 :hi alice
+		phone C: PUBACK #32768
 		phone --
 		phone C: CONNECT 4 clean id=phone user=alice
 		phone S: CONNACK 0x00

@@ -110,19 +110,19 @@ func TestRetainedFlood(t *testing.T) {
 	dialogue(t, Config{MaxRetained: 2}, written(5, `
 		a up
 		a C: PUBLISH x/1 q1 #1 retain :1
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x/2 q1 #1 retain :2
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x/3 q1 #1 retain :3
 		a S: PUBACK #1 0x97*
 		a C: PUBLISH x/4 q2 #1 retain :4
 		a S: PUBREC #1 0x97*
 		a C: PUBLISH x/2 q1 #1 retain :new
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x/1 q1 #1 retain :
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x/3 q1 #1 retain :3
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x/5 q0 retain :5
 		a sub x/# q0
 		a S: PUBLISH x/*

@@ -91,7 +91,7 @@ func (c *client) joined() error {
 	if k := c.s.kept.Load(); k != nil {
 		c.inbox.place, c.inbox.record = &k.inbox, relMailKey(c.s.key)
 		if k.inbox.unsure { // nobody remembers; see loadPlace
-			k.inbox.sent, k.inbox.unsure = sess.Acked()+mailbox.Seq(c.srv.cfg.MaxInflight), false
+			k.inbox.sent, k.inbox.unsure = min(k.inbox.sent, sess.Acked()+mailbox.Seq(c.srv.cfg.MaxInflight)), false
 		}
 	}
 	c.part() // it may have unsubscribed meanwhile

@@ -207,7 +207,7 @@ func (c *client) spread(p *packet.Publish) error {
 	if ps := p.Properties; ps != nil {
 		f.m.props = p.RawProperties
 		if p.Alias != 0 || ps.Has(packet.MessageExpiry) {
-			f.m.props = ps.AppendForward(nil)
+			f.m.props = packet.AppendForward(nil, p.RawProperties)
 		}
 		if ps.Has(packet.MessageExpiry) {
 			f.m.expires = f.now.Add(time.Duration(ps.Num(packet.MessageExpiry, 0)) * time.Second)
@@ -248,7 +248,7 @@ func (c *client) spread(p *packet.Publish) error {
 		// limit has been exceeded" MQTT 5.0 sections 3.4.2.1, 3.5.2.1
 		return c.decline(p, packet.QuotaExceeded, "the queue of whoever subscribed is full")
 	}
-	if p.QoS == 1 && !f.matched && !p.Retain {
+	if p.QoS == 1 && !f.matched { // also if it is retained: nobody subscribes at present
 		a.code = packet.NoMatchingSubscribers
 	}
 	if f.self {
@@ -321,9 +321,9 @@ func (c *client) speak(a pending) {
 		}
 		if a.t == packet.PUBREL {
 			switch {
-			case a.id >= queueIDs.base && c.queue != nil:
+			case a.id < inboxIDs.base && c.queue != nil:
 				c.queue.confirm(a.id)
-			case a.id < queueIDs.base && c.inbox != nil:
+			case a.id >= inboxIDs.base && c.inbox != nil:
 				c.inbox.confirm(a.id)
 			}
 		}
@@ -475,9 +475,9 @@ func (c *client) acked(t packet.Type, a *packet.Ack) error {
 		return c.released(a.ID)
 	}
 	switch {
-	case a.ID >= queueIDs.base && c.queue != nil:
+	case a.ID < inboxIDs.base && c.queue != nil:
 		return c.queue.acked(t, a)
-	case a.ID >= inboxIDs.base && a.ID < queueIDs.base && c.inbox != nil:
+	case a.ID >= inboxIDs.base && c.inbox != nil:
 		return c.inbox.acked(t, a)
 	}
 	c.mu.Lock()

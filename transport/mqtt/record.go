@@ -308,8 +308,12 @@ func (srv *Server) loadPlace(ctx context.Context, s *session, away bool) error {
 		q.sent, s.kept.Load().inbox.sent = mailbox.Seq(f.num()), mailbox.Seq(f.num())
 	} else {
 		// Nobody remembers what was sent before; the first window may have been.
-		q.sent = cur.Seq + mailbox.Seq(srv.cfg.MaxInflight)
-		s.kept.Load().inbox.unsure = true
+		q.sent = min(cur.Seq+mailbox.Seq(srv.cfg.MaxInflight), info.Last)
+		mail, err := srv.core.Mail.Info(ctx, s.kept.Load().user)
+		if err != nil {
+			return err
+		}
+		s.kept.Load().inbox.sent, s.kept.Load().inbox.unsure = mail.Last, true
 	}
 	if q.past, err = srv.loadReleased(ctx, relKey(s.key)); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 func TestRedirectWhileDraining(t *testing.T) {
 	dialogue(t, Config{Redirect: Redirect{Server: "b.example.org:8883 c.example.org"}}, `
 		five  C: CONNECT 5 clean id=five user=alice
-		five  S: CONNACK 0x00 receive*
+		five  S: CONNACK 0x00 topic*
 		small C: CONNECT 5 clean id=small user=alice maximum-packet-size=40
 		small S: CONNACK 0x00 *
 		three C: CONNECT 4 clean id=three user=alice
@@ -24,7 +24,7 @@ func TestRedirectWhileDraining(t *testing.T) {
 	`)
 	dialogue(t, Config{}, `
 		five  C: CONNECT 5 clean id=five user=alice
-		five  S: CONNACK 0x00 receive*
+		five  S: CONNACK 0x00 topic*
 		drain
 		five  S: DISCONNECT 0x8b
 		five  S: --

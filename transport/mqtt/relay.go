@@ -23,8 +23,8 @@ import (
 // Identifiers of the packets that a bridge sends on its own. Those that it
 // passes on to the other broker are from queueIDs, so they never meet.
 const (
-	idSubscribe   = 1
-	idUnsubscribe = 2
+	idSubscribe   = 65534
+	idUnsubscribe = 65535
 )
 
 const (

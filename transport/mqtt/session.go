@@ -90,7 +90,8 @@ type kept struct {
 type place struct {
 	acked mailbox.Seq
 	// sent is the last entry that may have been sent before. Unsure says that
-	// the server was ended meanwhile, and that nobody remembers.
+	// the server was ended meanwhile, and that nobody remembers: sent is then
+	// the last entry that there was.
 	sent   mailbox.Seq
 	unsure bool
 	// past has the state of entries after acked that were handed out on an

@@ -25,19 +25,19 @@ func TestKeptSession(t *testing.T) {
 		kill
 		phone C: CONNECT 4 id=phone user=alice
 		phone S: CONNACK 0x00 present
-		phone S: PUBLISH a/1 q1 #32769 :one
-		phone S: PUBLISH a/3 q1 #32770 :two
-		phone S: PUBLISH b q2 #32771 :three
-		phone C: PUBACK #32769
-		phone C: PUBACK #32770
-		phone C: PUBREC #32771
-		phone S: PUBREL #32771
+		phone S: PUBLISH a/1 q1 #1 :one
+		phone S: PUBLISH a/3 q1 #2 :two
+		phone S: PUBLISH b q2 #3 :three
+		phone C: PUBACK #1
+		phone C: PUBACK #2
+		phone C: PUBREC #3
+		phone S: PUBREL #3
 		# Released: after a restart only PUBREL comes again [MQTT-4.4.0-1].
 		kill
 		phone C: CONNECT 4 id=phone user=alice
 		phone S: CONNACK 0x00 present
-		phone S: PUBREL #32771
-		phone C: PUBCOMP #32771
+		phone S: PUBREL #3
+		phone C: PUBCOMP #3
 		phone S: (nothing)
 		kill
 		phone C: CONNECT 5 id=phone user=alice
@@ -46,7 +46,7 @@ func TestKeptSession(t *testing.T) {
 		# Without a session expiry it ends with this connection.
 		phone --
 		phone C: CONNECT 5 id=phone user=alice
-		phone S: CONNACK 0x00 receive*
+		phone S: CONNACK 0x00 topic*
 	`)
 }
 
@@ -66,7 +66,7 @@ func TestClientIDsAreEachUsersOwn(t *testing.T) {
 func TestTakeOver(t *testing.T) {
 	dialogue(t, Config{}, `
 		one C: CONNECT 5 id=phone user=alice session-expiry-interval=100
-		one S: CONNACK 0x00 receive*
+		one S: CONNACK 0x00 topic*
 		one C: SUBSCRIBE #1 a q1
 		one S: SUBACK #1 0x01
 		two C: CONNECT 5 id=phone user=alice session-expiry-interval=100
@@ -77,13 +77,13 @@ func TestTakeOver(t *testing.T) {
 		tv  S: CONNACK 0x00
 		tv  C: PUBLISH a q1 #1 :x
 		tv  S: PUBACK #1
-		two S: PUBLISH a q1 #32769 :x
+		two S: PUBLISH a q1 #1 :x
 		# Not acknowledged: the third has it again, as it was.
 		three C: CONNECT 4 id=phone user=alice
 		two   S: DISCONNECT 0x8e
 		two   S: --
 		three S: CONNACK 0x00 present
-		three S: PUBLISH a q1 #32769 dup :x
+		three S: PUBLISH a q1 #1 dup :x
 	`)
 }
 
@@ -92,7 +92,7 @@ func TestTakeOver(t *testing.T) {
 func TestSessionExpiry(t *testing.T) {
 	dialogue(t, Config{}, `
 		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
-		a S: CONNACK 0x00 receive*
+		a S: CONNACK 0x00 topic*
 		a C: DISCONNECT
 		a S: --
 		~ 59s
@@ -101,11 +101,11 @@ func TestSessionExpiry(t *testing.T) {
 		a --
 		~ 61s
 		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
-		a S: CONNACK 0x00 receive*
+		a S: CONNACK 0x00 topic*
 		a C: DISCONNECT session-expiry-interval=0
 		a S: --
 		a C: CONNECT 5 id=a user=alice
-		a S: CONNACK 0x00 receive*
+		a S: CONNACK 0x00 topic*
 		a C: DISCONNECT session-expiry-interval=1
 		a S: DISCONNECT 0x82
 		a S: --
@@ -129,7 +129,7 @@ func TestSessionExpiryAcrossRestart(t *testing.T) {
 		kill
 		~ 3601s
 		a C: CONNECT 5 id=a user=alice session-expiry-interval=3600
-		a S: CONNACK 0x00 receive*
+		a S: CONNACK 0x00 topic*
 	`)
 }
 
@@ -162,7 +162,7 @@ func TestCleanStart(t *testing.T) {
 		b S: PUBACK #1
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
-		a S: PUBLISH x q1 #32769 :new
+		a S: PUBLISH x q1 #1 :new
 	`)
 }
 
@@ -179,7 +179,7 @@ func TestQoS2FromAKeptSession(t *testing.T) {
 		b S: SUBACK #1 0x02
 		a C: PUBLISH x q2 #5 :once
 		a S: PUBREC #5
-		b S: PUBLISH x q2 #32769 :once
+		b S: PUBLISH x q2 #1 :once
 		kill
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
@@ -194,8 +194,8 @@ func TestQoS2FromAKeptSession(t *testing.T) {
 		a S: PUBREC #5
 		b C: CONNECT 4 id=b user=bob
 		b S: CONNACK 0x00 present
-		b S: PUBLISH x q2 #32769 dup :once
-		b S: PUBLISH x q2 #32770 :twice
+		b S: PUBLISH x q2 #1 dup :once
+		b S: PUBLISH x q2 #2 :twice
 		b S: (nothing)
 	`)
 }
@@ -215,17 +215,17 @@ func TestCursorIsContiguous(t *testing.T) {
 		b S: PUBACK #2
 		b C: PUBLISH x q1 #3 :3
 		b S: PUBACK #3
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q1 #32770 :2
-		a S: PUBLISH x q1 #32771 :3
-		a C: PUBACK #32770
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q1 #2 :2
+		a S: PUBLISH x q1 #3 :3
+		a C: PUBACK #2
 		a --
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBLISH x q1 #32771 dup :3
-		a C: PUBACK #32771
-		a C: PUBACK #32769
+		a S: PUBLISH x q1 #1 dup :1
+		a S: PUBLISH x q1 #3 dup :3
+		a C: PUBACK #3
+		a C: PUBACK #1
 		a --
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
@@ -236,7 +236,6 @@ func TestCursorIsContiguous(t *testing.T) {
 // [MQTT-3.3.4-9]: the client's receive maximum holds for queue and memory.
 func TestReceiveMaximumOfTheClient(t *testing.T) {
 	for _, expiry := range []string{"0", "100"} {
-		ids := map[string][3]string{"0": {"1", "2", "3"}, "100": {"32769", "32770", "32771"}}[expiry]
 		dialogue(t, Config{}, `
 			a C: CONNECT 5 id=a user=alice receive-maximum=1 session-expiry-interval=`+expiry+`
 			a S: CONNACK 0x00 *
@@ -251,16 +250,16 @@ func TestReceiveMaximumOfTheClient(t *testing.T) {
 			b C: PUBLISH x q1 #3 :3
 			b S: PUBACK #3
 			b C: PUBLISH x q0 :0
-			a S: PUBLISH x q1 #`+ids[0]+` :1
+			a S: PUBLISH x q1 #1 :1
 			a S: PUBLISH x q0 :0
 			a S: (nothing)
-			a C: PUBACK #`+ids[0]+`
-			a S: PUBLISH x q2 #`+ids[1]+` :2
-			a C: PUBREC #`+ids[1]+`
-			a S: PUBREL #`+ids[1]+`
+			a C: PUBACK #1
+			a S: PUBLISH x q2 #2 :2
+			a C: PUBREC #2
+			a S: PUBREL #2
 			a S: (nothing)
-			a C: PUBCOMP #`+ids[1]+`
-			a S: PUBLISH x q1 #`+ids[2]+` :3
+			a C: PUBCOMP #2
+			a S: PUBLISH x q1 #3 :3
 		`)
 	}
 }
@@ -269,7 +268,7 @@ func TestReceiveMaximumOfTheClient(t *testing.T) {
 func TestReceiveMaximumOfTheServer(t *testing.T) {
 	dialogue(t, Config{ReceiveMaximum: 2}, `
 		a C: CONNECT 5 clean id=a user=alice keep=30
-		a S: CONNACK 0x00 receive-maximum=2 maximum-packet-size=1179648 topic-alias-maximum=64
+		a S: CONNACK 0x00 topic-alias-maximum=64 maximum-packet-size=1179648 receive-maximum=2
 		a C: PUBLISH x q2 #1 :1
 		a S: PUBREC #1
 		a C: PUBLISH x q2 #2 :2
@@ -281,6 +280,39 @@ func TestReceiveMaximumOfTheServer(t *testing.T) {
 		a C: PUBLISH x q1 #4 :4
 		a S: DISCONNECT 0x93
 		a S: --
+	`)
+}
+
+// What was published after a restart was not sent before it, in whichever way
+// the server ended: "The DUP flag MUST be set to 0 ... if it is the first
+// occasion" section 3.3.1.1.
+func TestNoDupAfterRestart(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 x q1 im/inbox/+ q1
+		a S: SUBACK #1 0x01 0x01
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH x q1 #1 :1
+		b S: PUBACK #1
+		a S: PUBLISH x q1 #1 :1
+		a C: PUBACK #1
+		b C: PUBLISH im/to/alice q1 #2 :one
+		b S: PUBACK #2
+		a S: PUBLISH im/inbox/bob@localhost q1 #32768 :one
+		kill
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH x q1 #3 :2
+		b S: PUBACK #3
+		b C: PUBLISH im/to/alice q1 #4 :two
+		b S: PUBACK #4
+		a C: CONNECT 4 id=a user=alice
+		a S: CONNACK 0x00 present
+		a S: PUBLISH x q1 #2 :2
+		a S: PUBLISH im/inbox/bob@localhost q1 #32768 dup :one
+		a S: PUBLISH im/inbox/bob@localhost q1 #32769 :two
 	`)
 }
 
@@ -300,18 +332,18 @@ func TestMailboxQoS2(t *testing.T) {
 		b S: PUBREC #1
 		b C: PUBREL #1
 		b S: PUBCOMP #1
-		a S: PUBLISH im/inbox/bob@localhost q2 #16385 :one
+		a S: PUBLISH im/inbox/bob@localhost q2 #32768 :one
 		kill
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
-		a S: PUBLISH im/inbox/bob@localhost q2 #16385 dup :one
-		a C: PUBREC #16385
-		a S: PUBREL #16385
+		a S: PUBLISH im/inbox/bob@localhost q2 #32768 dup :one
+		a C: PUBREC #32768
+		a S: PUBREL #32768
 		kill
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present
-		a S: PUBREL #16385
-		a C: PUBCOMP #16385
+		a S: PUBREL #32768
+		a C: PUBCOMP #32768
 		a S: (nothing)
 		a --
 		a C: CONNECT 4 id=a user=alice
@@ -326,8 +358,8 @@ func TestMailboxQoS2(t *testing.T) {
 		a S: (nothing)
 		a C: SUBSCRIBE #3 im/# q1
 		a S: SUBACK #3 0x01
-		a S: PUBLISH im/inbox/bob@localhost q1 #16386 :two
-		a C: PUBACK #16386
+		a S: PUBLISH im/inbox/bob@localhost q1 #32769 :two
+		a C: PUBACK #32769
 		a C: PINGREQ
 		a S: PINGRESP
 	`)
@@ -346,11 +378,11 @@ func TestMailboxOneByOne(t *testing.T) {
 		a S: CONNACK 0x00 *
 		a C: SUBSCRIBE #1 im/inbox/# q1
 		a S: SUBACK #1 0x01
-		a S: PUBLISH im/inbox/bob@localhost q1 #16385 *
+		a S: PUBLISH im/inbox/bob@localhost q1 #32768 *
 		a S: (nothing)
-		a C: PUBACK #16385
-		a S: PUBLISH im/inbox/bob@localhost q1 #16386 *
-		a C: PUBACK #16386
+		a C: PUBACK #32768
+		a S: PUBLISH im/inbox/bob@localhost q1 #32769 *
+		a C: PUBACK #32769
 		a S: (nothing)
 	`)
 }
@@ -387,27 +419,27 @@ func TestMailboxUnsubscribedInTheMiddle(t *testing.T) {
 			b C: PUBLISH im/to/alice q1 #2 :two
 			b S: PUBACK #2
 			a C: CONNECT 5 id=a user=alice session-expiry-interval=`+expiry+`
-			a S: CONNACK 0x00 r*
+			a S: CONNACK 0x00 t*
 			a C: SUBSCRIBE #1 im/inbox/# q2
 			a S: SUBACK #1 0x02
-			a S: PUBLISH im/inbox/bob@localhost q2 #16385 *
-			a S: PUBLISH im/inbox/bob@localhost q2 #16386 *
-			a C: PUBREC #16385
-			a S: PUBREL #16385
+			a S: PUBLISH im/inbox/bob@localhost q2 #32768 *
+			a S: PUBLISH im/inbox/bob@localhost q2 #32769 *
+			a C: PUBREC #32768
+			a S: PUBREL #32768
 			a C: UNSUBSCRIBE #2 im/inbox/#
 			a S: UNSUBACK #2 0x00
 			b C: PUBLISH im/to/alice q1 #3 :three
 			b S: PUBACK #3
 			a S: (nothing)
-			a C: PUBCOMP #16385
-			a C: PUBREC #16386
-			a S: PUBREL #16386
-			a C: PUBCOMP #16386
+			a C: PUBCOMP #32768
+			a C: PUBREC #32769
+			a S: PUBREL #32769
+			a C: PUBCOMP #32769
 			a S: (nothing)
 			a C: SUBSCRIBE #3 im/inbox/# q1
 			a S: SUBACK #3 0x01
-			a S: PUBLISH im/inbox/bob@localhost q1 #16387 *
-			a C: PUBACK #16387
+			a S: PUBLISH im/inbox/bob@localhost q1 #32770 *
+			a C: PUBACK #32770
 			a S: (nothing)
 		`)
 	}
@@ -424,20 +456,20 @@ func TestMailboxSubscribedAgainInTheMiddle(t *testing.T) {
 		a S: CONNACK 0x00
 		a C: SUBSCRIBE #1 im/inbox/# q2
 		a S: SUBACK #1 0x02
-		a S: PUBLISH im/inbox/bob@localhost q2 #16385 *
+		a S: PUBLISH im/inbox/bob@localhost q2 #32768 *
 		a C: UNSUBSCRIBE #2 im/inbox/#
 		a S: UNSUBACK #2
 		b C: PUBLISH im/to/alice q1 #3 :two
 		b S: PUBACK #3
 		a C: SUBSCRIBE #3 im/inbox/# q2
 		a S: SUBACK #3 0x02
-		a S: PUBLISH im/inbox/bob@localhost q2 #16386 *
-		a C: PUBREC #16385
-		a S: PUBREL #16385
-		a C: PUBREC #16386
-		a S: PUBREL #16386
-		a C: PUBCOMP #16385
-		a C: PUBCOMP #16386
+		a S: PUBLISH im/inbox/bob@localhost q2 #32769 *
+		a C: PUBREC #32768
+		a S: PUBREL #32768
+		a C: PUBREC #32769
+		a S: PUBREL #32769
+		a C: PUBCOMP #32768
+		a C: PUBCOMP #32769
 		a --
 		a C: CONNECT 4 id=a user=alice
 		a S: CONNACK 0x00 present

@@ -214,35 +214,35 @@ func TestSNSleep(t *testing.T) {
 		n1 G: (nothing)
 		n1 N: PINGREQ n1
 		n1 G: PUBLISH t1 q0 :0
-		n1 G: PUBLISH t1 q1 #32769 :1
+		n1 G: PUBLISH t1 q1 #1 :1
 		n1 G: (nothing)
-		n1 N: PUBACK t1 #32769
-		n1 G: PUBLISH t1 q1 #32770 :2
-		n1 N: PUBACK t1 #32770
+		n1 N: PUBACK t1 #1
+		n1 G: PUBLISH t1 q1 #2 :2
+		n1 N: PUBACK t1 #2
 		n1 G: PINGRESP
 		app C: PUBLISH a/b q1 #3 :3
 		app S: PUBACK #3
 		n1 G: (nothing)
 		# It wakes from behind a NAT that gave it another address.
 		n9 N: PINGREQ n1
-		n9 G: PUBLISH t1 q1 #32771 :3
+		n9 G: PUBLISH t1 q1 #3 :3
 		# It does not answer, and sleeps on.
 		~ 40s
-		n9 G: PUBLISH t1 q1 #32771 dup :3
-		n9 G: PUBLISH t1 q1 #32771 dup :3
-		n9 G: PUBLISH t1 q1 #32771 dup :3
+		n9 G: PUBLISH t1 q1 #3 dup :3
+		n9 G: PUBLISH t1 q1 #3 dup :3
+		n9 G: PUBLISH t1 q1 #3 dup :3
 		n9 G: (nothing)
 		n9 N: PINGREQ n1
-		n9 G: PUBLISH t1 q1 #32771 dup :3
-		n9 N: PUBACK t1 #32771
+		n9 G: PUBLISH t1 q1 #3 dup :3
+		n9 N: PUBACK t1 #3
 		n9 G: PINGRESP
 		# Back to active.
 		app C: PUBLISH a/b q1 #4 :4
 		app S: PUBACK #4
 		n9 N: CONNECT n1 60s
 		n9 G: CONNACK
-		n9 G: PUBLISH t1 q1 #32772 :4
-		n9 N: PUBACK t1 #32772
+		n9 G: PUBLISH t1 q1 #4 :4
+		n9 N: PUBACK t1 #4
 		# Asleep for too long.
 		n9 N: DISCONNECT 600s
 		n9 G: DISCONNECT
@@ -264,12 +264,12 @@ func TestSNSleep(t *testing.T) {
 		n9 G: CONNACK
 		n9 G: REGISTER a/b t1 #1
 		n9 N: REGACK t1 #1
-		n9 G: PUBLISH t1 q2 #32773 dup :5
-		n9 N: PUBREC #32773
-		n9 G: PUBREL #32773
+		n9 G: PUBLISH t1 q2 #5 dup :5
+		n9 N: PUBREC #5
+		n9 G: PUBREL #5
 		~ 10s
-		n9 G: PUBREL #32773
-		n9 N: PUBCOMP #32773
+		n9 G: PUBREL #5
+		n9 N: PUBCOMP #5
 		n9 G: (nothing)
 		# A session that ends with the connection waits in memory.
 		n2 N: CONNECT n2 clean 60s
@@ -397,8 +397,8 @@ func TestSNMailbox(t *testing.T) {
 		b1 G: PUBACK t1 #2
 		n1 G: REGISTER im/inbox/bob@localhost t1 #1
 		n1 N: REGACK t1 #1
-		n1 G: PUBLISH t1 q1 #16385 :hello
-		n1 N: PUBACK t1 #16385
+		n1 G: PUBLISH t1 q1 #32768 :hello
+		n1 N: PUBACK t1 #32768
 		b1 N: REGISTER im/to/nobody #3
 		b1 G: REGACK t2 #3
 		b1 N: PUBLISH t2 q1 #4 :hello
@@ -493,11 +493,11 @@ func TestSNLoss(t *testing.T) {
 		n1 N: REGACK t1 #1
 		n1 G: (nothing)
 		~ 10s
-		n1 G: PUBLISH t1 q2 #32769 dup :two
-		n1 N: PUBREC #32769
+		n1 G: PUBLISH t1 q2 #1 dup :two
+		n1 N: PUBREC #1
 		~ 10s
-		n1 G: PUBREL #32769
-		n1 N: PUBCOMP #32769
+		n1 G: PUBREL #1
+		n1 N: PUBCOMP #1
 		~ 60s
 		n1 G: (nothing)
 		# It never answers: it is lost, and what it missed waits for it.
@@ -506,9 +506,9 @@ func TestSNLoss(t *testing.T) {
 		app C: PUBLISH a/b q1 #2 :one
 		app S: PUBACK #2
 		~ 41s
-		n1 G: PUBLISH t1 q1 #32770 dup :one
-		n1 G: PUBLISH t1 q1 #32770 dup :one
-		n1 G: PUBLISH t1 q1 #32770 dup :one
+		n1 G: PUBLISH t1 q1 #2 dup :one
+		n1 G: PUBLISH t1 q1 #2 dup :one
+		n1 G: PUBLISH t1 q1 #2 dup :one
 		n1 G: (nothing)
 		n1 N: CONNECT n1 600s
 		n1 G: CONNACK
@@ -573,8 +573,8 @@ func TestSNLimits(t *testing.T) {
 		app S: PUBACK #1
 		app C: PUBLISH b/1 q1 #2 :y
 		app S: PUBACK #2
-		n3 G: PUBLISH t3 q1 #32770 :y
-		n3 N: PUBACK t3 #32770
+		n3 G: PUBLISH t3 q1 #2 :y
+		n3 N: PUBACK t3 #2
 		# No keep alive does not mean for ever.
 		~ 23h
 		fw/1 G: (nothing)
@@ -618,13 +618,13 @@ func TestSNAnswers(t *testing.T) {
 		~ 1s
 		n1 G: REGISTER a/b t1 #1
 		n1 N: REGACK t1 #1
-		n1 G: PUBLISH t1 q1 #32769 :1
-		n1 N: PUBACK t1 #32769 c1
+		n1 G: PUBLISH t1 q1 #1 :1
+		n1 N: PUBACK t1 #1 c1
 		~ 299s
 		n1 G: (nothing)
 		~ 1s
-		n1 G: PUBLISH t1 q1 #32769 dup :1
-		n1 N: PUBACK t1 #32769
+		n1 G: PUBLISH t1 q1 #1 dup :1
+		n1 N: PUBACK t1 #1
 		# It will have none of it: the next message comes.
 		app C: PUBLISH a/b q2 #2 :2
 		app S: PUBREC #2
@@ -634,17 +634,17 @@ func TestSNAnswers(t *testing.T) {
 		app S: PUBACK #3
 		app C: PUBLISH a/b q1 #4 :4
 		app S: PUBACK #4
-		n1 G: PUBLISH t1 q2 #32770 :2
-		n1 N: PUBACK t1 #32770 c3
+		n1 G: PUBLISH t1 q2 #2 :2
+		n1 N: PUBACK t1 #2 c3
 		n1 G: REGISTER a/c t2 #2
 		n1 N: REGACK t2 #2 c3
-		n1 G: PUBLISH t1 q1 #32772 :4
+		n1 G: PUBLISH t1 q1 #4 :4
 		# It says twice that it does not know the topic.
-		n1 N: PUBACK t1 #32772 c2
+		n1 N: PUBACK t1 #4 c2
 		n1 G: REGISTER a/b t1 #3
 		n1 N: REGACK t1 #3
-		n1 G: PUBLISH t1 q1 #32772 dup :4
-		n1 N: PUBACK t1 #32772 c2
+		n1 G: PUBLISH t1 q1 #4 dup :4
+		n1 N: PUBACK t1 #4 c2
 		n1 G: (nothing)
 		# Of QoS 0 too.
 		app C: PUBLISH a/b q0 :5
@@ -690,12 +690,12 @@ func TestSNWaiting(t *testing.T) {
 		app S: PUBACK #2
 		~ 10s
 		n1 N: PINGREQ n1
-		n1 G: PUBLISH 'ab q1 #32769 :late
+		n1 G: PUBLISH 'ab q1 #1 :late
 		~ 15s
-		n1 G: PUBLISH 'ab q1 #32769 dup :late
-		n1 N: PUBACK #32769
-		n1 G: PUBLISH 'ab q1 #32770 :kept
-		n1 N: PUBACK #32770
+		n1 G: PUBLISH 'ab q1 #1 dup :late
+		n1 N: PUBACK #1
+		n1 G: PUBLISH 'ab q1 #2 :kept
+		n1 N: PUBACK #2
 		n1 G: PINGRESP
 		app C: PUBLISH ab q1 #3 message-expiry-interval=5 :over
 		app S: PUBACK #3
@@ -703,8 +703,8 @@ func TestSNWaiting(t *testing.T) {
 		app S: PUBACK #4
 		~ 6s
 		n1 N: PINGREQ n1
-		n1 G: PUBLISH 'ab q1 #32772 :`+body+`
-		n1 N: PUBACK #32772
+		n1 G: PUBLISH 'ab q1 #4 :`+body+`
+		n1 N: PUBACK #4
 		n1 G: PINGRESP
 	`)
 	synctest.Test(t, func(t *testing.T) {

@@ -161,7 +161,7 @@ func written(v int, script string) string {
 			if v == 5 && !strings.Contains(words, "session-expiry-interval=") {
 				words = "session-expiry-interval=100 " + words
 			}
-			answer := map[string]string{"new4": "CONNACK 0x00", "new5": "CONNACK 0x00 r*", "present4": "CONNACK 0x00 present", "present5": "CONNACK 0x00 present*"}[present+strconv.Itoa(v)]
+			answer := map[string]string{"new4": "CONNACK 0x00", "new5": "CONNACK 0x00 t*", "present4": "CONNACK 0x00 present", "present5": "CONNACK 0x00 present*"}[present+strconv.Itoa(v)]
 			fmt.Fprintf(&b, "%s C: CONNECT %d id=%s user=%s %s\n%s S: %s\n", who, v, who, user, words, who, answer)
 		case "sub":
 			fmt.Fprintf(&b, "%s C: SUBSCRIBE #77 %s\n%s S: SUBACK #77 0x0*\n", who, words, who)

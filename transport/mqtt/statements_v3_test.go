@@ -67,23 +67,23 @@ var dialogues311 = []statement{
 		b S: PUBACK #9
 		b C: PUBLISH x q2 #9 :2
 		b S: PUBREC #9
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
 		a --
 		a kept present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBLISH x q2 #32770 dup :2
-		a C: PUBACK #32769
-		a C: PUBREC #32770
-		a S: PUBREL #32770
+		a S: PUBLISH x q1 #1 dup :1
+		a S: PUBLISH x q2 #2 dup :2
+		a C: PUBACK #1
+		a C: PUBREC #2
+		a S: PUBREL #2
 		b C: PUBLISH x q1 #8 :3
 		b S: PUBACK #8
-		a S: PUBLISH x q1 #32771 :3
-		a C: PUBACK #32771
+		a S: PUBLISH x q1 #3 :3
+		a C: PUBACK #3
 		a --
 		a kept present
-		a S: PUBREL #32770
-		a C: PUBCOMP #32770
+		a S: PUBREL #2
+		a C: PUBCOMP #2
 		a --
 		a kept present
 		a S: (nothing)
@@ -148,8 +148,8 @@ var dialogues311 = []statement{
 		kill
 		~ 24h
 		a kept present
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
 		a2 C: CONNECT 4 id=other user=alice
 		a2 S: CONNACK 0x00
 	`},
@@ -366,14 +366,14 @@ var dialogues311 = []statement{
 		b S: PUBACK #1
 		b C: PUBLISH x q2 #2 :2
 		b S: PUBREC #2
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
-		a C: PUBREC #32770
-		a S: PUBREL #32770
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
+		a C: PUBREC #2
+		a S: PUBREL #2
 		a --
 		a kept present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBREL #32770
+		a S: PUBLISH x q1 #1 dup :1
+		a S: PUBREL #2
 	`},
 	{ids: "3.3.1-3", script: `
 		a up
@@ -522,18 +522,18 @@ var dialogues311 = []statement{
 		b S: PUBACK #1
 		b C: PUBLISH x q2 #2 :2
 		b S: PUBREC #2
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
-		a C: PUBREC #32770
-		a S: PUBREL #32770
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
+		a C: PUBREC #2
+		a S: PUBREL #2
 		a C: UNSUBSCRIBE #2 x
 		a S: UNSUBACK #2
 		a --
 		a kept present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBREL #32770
-		a C: PUBACK #32769
-		a C: PUBCOMP #32770
+		a S: PUBLISH x q1 #1 dup :1
+		a S: PUBREL #2
+		a C: PUBACK #1
+		a C: PUBCOMP #2
 		a S: (nothing)
 	`},
 	{ids: "3.12.4-1", script: `
@@ -603,9 +603,9 @@ var dialogues311 = []statement{
 		c S: PUBACK #1
 		kill
 		a kept present
-		a S: PUBLISH x q1 #32769 *
+		a S: PUBLISH x q1 #1 *
 		b kept present
-		b S: PUBLISH x q1 #32769 *
+		b S: PUBLISH x q1 #1 *
 	`},
 	{ids: "4.6.0-2 4.6.0-3 4.6.0-4", script: `
 		# whatever has to reach the disk before
@@ -617,15 +617,15 @@ var dialogues311 = []statement{
 		a S: PUBACK #2
 		a S: PUBREC #3
 		a S: PUBREC #4
-		w S: PUBLISH kept q1 #32769 :1
-		w S: PUBLISH kept q2 #32770 :3
-		w C: PUBACK #32769
+		w S: PUBLISH kept q1 #1 :1
+		w S: PUBLISH kept q2 #2 :3
+		w C: PUBACK #1
 		a C: PUBLISH kept q2 #5 :5
 		a S: PUBREC #5
-		w S: PUBLISH kept q2 #32771 :5
-		w C: RAW 50 r2 H32771 50 r2 H32770
-		w S: PUBREL #32771
-		w S: PUBREL #32770
+		w S: PUBLISH kept q2 #3 :5
+		w C: RAW 50 r2 H3 50 r2 H2
+		w S: PUBREL #3
+		w S: PUBREL #2
 	`},
 	{ids: "4.6.0-5 4.6.0-6", script: ordered()},
 	{ids: "4.7.1-2 4.7.1-3", script: `

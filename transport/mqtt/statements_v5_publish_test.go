@@ -18,21 +18,21 @@ var publishes5 = []statement{
 		b S: PUBREC #2
 		b C: PUBLISH x q1 #3 :3
 		b S: PUBACK #3
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
-		a S: PUBLISH x q1 #32771 :3
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
+		a S: PUBLISH x q1 #3 :3
 		~ 1h
 		a S: (nothing)
 		a --
 		a kept present
-		a S: PUBLISH x q1 #32769 dup :1
-		a S: PUBLISH x q2 #32770 dup :2
-		a S: PUBLISH x q1 #32771 dup :3
-		a C: PUBACK #32769
-		a C: PUBREC #32770
-		a S: PUBREL #32770
-		a C: PUBCOMP #32770
-		a C: PUBACK #32771
+		a S: PUBLISH x q1 #1 dup :1
+		a S: PUBLISH x q2 #2 dup :2
+		a S: PUBLISH x q1 #3 dup :3
+		a C: PUBACK #1
+		a C: PUBREC #2
+		a S: PUBREL #2
+		a C: PUBCOMP #2
+		a C: PUBACK #3
 		a --
 		a kept present
 		a S: (nothing)
@@ -56,10 +56,10 @@ var publishes5 = []statement{
 		b S: PUBACK #1
 		kill
 		w kept present
-		w S: PUBLISH x q1 #32769 :3
+		w S: PUBLISH x q1 #1 :3
 		kill
 		w kept present
-		w S: PUBLISH x q1 #32769 dup :3
+		w S: PUBLISH x q1 #1 dup :3
 	`},
 	{ids: "3.3.1-4", script: `
 		a up
@@ -68,7 +68,7 @@ var publishes5 = []statement{
 	{ids: "3.3.1-5", script: `
 		a up
 		a C: PUBLISH x q1 #1 retain :old
-		a S: PUBACK #1
+		a S: PUBACK #1 0x10
 		a C: PUBLISH x q0 retain user-property=a:b :new
 		a sub x q1
 		a S: PUBLISH x q0 retain user-property=a:b :new
@@ -169,10 +169,10 @@ var publishes5 = []statement{
 		b up
 		b C: PUBLISH x q1 #1 payload-format-indicator=1 content-type=text/plain response-topic=answer/b correlation-data=00ff user-property=b:2 user-property=a:1 user-property=b:1 :1
 		b S: PUBACK #1
-		a S: PUBLISH x q1 #32769 payload-format-indicator=1 content-type=text/plain response-topic=answer/b correlation-data=00ff user-property=b:2 user-property=a:1 user-property=b:1 :1
+		a S: PUBLISH x q1 #1 payload-format-indicator=1 content-type=text/plain response-topic=answer/b correlation-data=00ff user-property=b:2 user-property=a:1 user-property=b:1 :1
 		kill
 		a kept present
-		a S: PUBLISH x q1 #32769 dup payload-format-indicator=1 content-type=text/plain response-topic=answer/b correlation-data=00ff user-property=b:2 user-property=a:1 user-property=b:1 :1
+		a S: PUBLISH x q1 #1 dup payload-format-indicator=1 content-type=text/plain response-topic=answer/b correlation-data=00ff user-property=b:2 user-property=a:1 user-property=b:1 :1
 	`},
 	{ids: "3.3.2-5 3.3.2-6", script: `
 		a kept new
@@ -187,8 +187,8 @@ var publishes5 = []statement{
 		b S: PUBACK #3
 		~ 20s
 		a kept present
-		a S: PUBLISH x q1 #32770 message-expiry-interval=40 :long
-		a S: PUBLISH x q1 #32771 :for ever
+		a S: PUBLISH x q1 #2 message-expiry-interval=40 :long
+		a S: PUBLISH x q1 #3 :for ever
 		a S: (nothing)
 	`},
 	{ids: "3.3.2-7", script: `
@@ -323,16 +323,16 @@ var publishes5 = []statement{
 		b up
 		b C: PUBLISH x q2 #1 :1
 		b S: PUBREC #1
-		a S: PUBLISH x q2 #32769 :1
-		a C: PUBREC #32769
-		a S: PUBREL #32769
+		a S: PUBLISH x q2 #1 :1
+		a C: PUBREC #1
+		a S: PUBREL #1
 		a --
 		a kept present
-		a S: PUBREL #32769
+		a S: PUBREL #1
 		kill
 		a kept present
-		a S: PUBREL #32769
-		a C: PUBCOMP #32769
+		a S: PUBREL #1
+		a C: PUBCOMP #1
 		a --
 		a kept present
 		a S: (nothing)
@@ -344,16 +344,16 @@ var publishes5 = []statement{
 		b up
 		b C: PUBLISH x q2 #1 message-expiry-interval=5 :1
 		b S: PUBREC #1
-		a S: PUBLISH x q2 #32769 message-expiry-interval=5 :1
+		a S: PUBLISH x q2 #1 message-expiry-interval=5 :1
 		~ 20s
 		b C: PUBREL #1
 		b S: PUBCOMP #1
 		a --
 		a kept present
-		a S: PUBLISH x q2 #32769 dup *
-		a C: PUBREC #32769
-		a S: PUBREL #32769
-		a C: PUBCOMP #32769
+		a S: PUBLISH x q2 #1 dup *
+		a C: PUBREC #1
+		a S: PUBREL #1
+		a C: PUBCOMP #1
 		a S: (nothing)
 	`},
 	{ids: "4.3.3-9", script: `
@@ -393,10 +393,10 @@ var publishes5 = []statement{
 		b S: PUBACK #1
 		b C: PUBLISH x q2 #2 :2
 		b S: PUBREC #2
-		a S: PUBLISH x q1 #32769 :1
-		a S: PUBLISH x q2 #32770 :2
-		a C: PUBACK #32769 0x80
-		a C: PUBREC #32770 0x97
+		a S: PUBLISH x q1 #1 :1
+		a S: PUBLISH x q2 #2 :2
+		a C: PUBACK #1 0x80
+		a C: PUBREC #2 0x97
 		a S: (nothing)
 		a --
 		a kept present
@@ -415,9 +415,9 @@ var publishes5 = []statement{
 		c S: PUBACK #1
 		kill
 		a kept present
-		a S: PUBLISH x q1 #32769 *
+		a S: PUBLISH x q1 #1 *
 		b kept present
-		b S: PUBLISH x q1 #32769 *
+		b S: PUBLISH x q1 #1 *
 	`},
 	{ids: "4.6.0-2 4.6.0-3 4.6.0-4", script: `
 		# bind the client; the server keeps them, too, whatever has to reach the disk before
@@ -429,15 +429,15 @@ var publishes5 = []statement{
 		a S: PUBACK #2 0x10
 		a S: PUBREC #3
 		a S: PUBREC #4
-		w S: PUBLISH kept q1 #32769 :1
-		w S: PUBLISH kept q2 #32770 :3
-		w C: PUBACK #32769
+		w S: PUBLISH kept q1 #1 :1
+		w S: PUBLISH kept q2 #2 :3
+		w C: PUBACK #1
 		a C: PUBLISH kept q2 #5 :5
 		a S: PUBREC #5
-		w S: PUBLISH kept q2 #32771 :5
-		w C: RAW 50 r2 H32771 50 r2 H32770
-		w S: PUBREL #32771
-		w S: PUBREL #32770
+		w S: PUBLISH kept q2 #3 :5
+		w C: RAW 50 r2 H3 50 r2 H2
+		w S: PUBREL #3
+		w S: PUBREL #2
 	`},
 	{ids: "4.6.0-5 4.6.0-6", script: ordered()},
 }
@@ -457,7 +457,7 @@ func ordered() string {
 		}
 		b.WriteString("a S: PUBLISH x/" + strconv.Itoa(i%7) + " q" + string(q))
 		if i%3 > 0 {
-			n := strconv.Itoa(32769 + i/3*2 + i%3 - 1)
+			n := strconv.Itoa(1 + i/3*2 + i%3 - 1)
 			b.WriteString(" #" + n + " :" + strconv.Itoa(i) + "\n")
 			if i%3 == 1 {
 				b.WriteString("a C: PUBACK #" + n + "\n")

@@ -14,12 +14,12 @@ import (
 type idRange struct{ base, size uint16 }
 
 var (
-	inboxIDs = idRange{1 << 14, 1 << 14}
-	queueIDs = idRange{1 << 15, 1 << 15}
+	queueIDs = idRange{1, 1<<15 - 1}
+	inboxIDs = idRange{1 << 15, 1 << 15}
 )
 
 // of is the identifier of the entry at seq, always the same.
-func (r idRange) of(seq mailbox.Seq) uint16 { return r.base + uint16(seq%mailbox.Seq(r.size)) }
+func (r idRange) of(seq mailbox.Seq) uint16 { return r.base + uint16((seq-1)%mailbox.Seq(r.size)) }
 
 // stream sends what is read from a box: a session's queue, or the mailbox of
 // the user. The client's acknowledgements move the cursor.

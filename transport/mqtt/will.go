@@ -51,7 +51,7 @@ func newWill(w *packet.Will, c *client) *will {
 	return &will{
 		m: message{
 			topic: []byte(w.Topic), payload: w.Payload, qos: w.QoS, retain: w.Retain,
-			from: c.key(), props: ps.AppendForward(nil),
+			from: c.key(), props: packet.AppendForward(nil, w.RawProperties),
 		},
 		expiry: ps.Num(packet.MessageExpiry, 0), lasts: ps.Has(packet.MessageExpiry),
 		delay: time.Duration(ps.Num(packet.WillDelay, 0)) * time.Second,

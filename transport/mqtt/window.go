@@ -7,12 +7,12 @@ import (
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
 
-// Packet identifiers that the server gives are cut in three, so that one tells
+// Packet identifiers that the server gives are cut in two, so that one tells
 // where its message comes from.
 //
-//	    1 ..  1024   messages that go through memory, see window
-//	16384 .. 32767   the user's mailbox: 16384 + seq mod 16384
-//	32768 .. 65535   the session's queue: 32768 + seq mod 32768
+//	    1 .. 32767   plain topics. A session that is kept: its queue, 1 + (seq-1)
+//	                 mod 32767. One that is not: memory, up to 1024, see window
+//	32768 .. 65535   the user's mailbox: 32768 + (seq-1) mod 32768
 //
 // An identifier that follows from the seq is the same after a restart:
 //

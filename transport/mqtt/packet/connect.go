@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -12,6 +13,8 @@ type Will struct {
 	QoS        byte
 	Retain     bool
 	Properties Properties
+	// RawProperties are the same as they stood, without their length.
+	RawProperties []byte
 }
 
 // Connect is CONNECT, MQTT 5.0 and 3.1.1 section 3.1.
@@ -142,7 +145,12 @@ func (c *Connect) Decode(first byte, body []byte) error {
 func (c *Connect) will(r *reader, f byte) {
 	w := &Will{QoS: f >> 3 & 3, Retain: f&flagRetain != 0}
 	if c.Version == V5 {
+		head := *r
 		r.properties(will, &w.Properties)
+		n := head.length("")
+		if r.err == nil {
+			w.RawProperties = bytes.Clone(head.p[:n])
+		}
 		if t := w.Properties.Text(ResponseTopic); r.err == nil && w.Properties.Has(ResponseTopic) && !ValidTopic([]byte(t)) {
 			r.fail(protocol("response topic with a wildcard"))
 		}

@@ -338,18 +338,42 @@ func AppendNum(b []byte, p Prop, v uint32) []byte {
 	return append(b, byte(v))
 }
 
-// AppendForward appends, without their length, the properties of a PUBLISH that
-// a server forwards unaltered: all but Topic Alias, which is between two ends,
-// Message Expiry, which counts down, and Subscription Identifiers.
+// AppendForward appends, of the properties of a PUBLISH or of a will as they
+// stood, those that a server forwards unaltered, in their order: all but Topic
+// Alias, which is between two ends, Message Expiry, which counts down, and Will
+// Delay.
 //
 // "The Server MUST send the ... unaltered" [MQTT-3.3.2-4] [MQTT-3.3.2-15]
 // [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
-func (ps *Properties) AppendForward(b []byte) []byte {
-	f := Properties{strs: ps.strs, User: ps.User}
-	for _, n := range ps.nums {
-		if n.id != TopicAlias && n.id != MessageExpiry && n.id != WillDelay {
-			b = AppendNum(b, n.id, n.v)
+func AppendForward(b, raw []byte) []byte {
+	r := reader{p: raw}
+	for len(r.p) > 0 {
+		from := r.p
+		id := Prop(r.byte(""))
+		if id >= propEnd {
+			break // cannot be: they have been read before
+		}
+		switch props[id].form {
+		case fByte, fBool:
+			r.take(1, "")
+		case fUint16:
+			r.take(2, "")
+		case fUint32:
+			r.take(4, "")
+		case fLength:
+			r.length("")
+		case fString, fBinary:
+			r.bytes("")
+		case fPair:
+			r.bytes("")
+			r.bytes("")
+		}
+		if r.err != nil {
+			break
+		}
+		if id != TopicAlias && id != MessageExpiry && id != WillDelay {
+			b = append(b, from[:len(from)-len(r.p)]...)
 		}
 	}
-	return f.AppendList(b)
+	return b
 }

@@ -46,6 +46,7 @@ var layers = []struct{ pkg, may string }{
 	{"transport/*/*", "address transport/DOOR/*"},
 
 	{"client", ""},
+	{"client/internal/stage", "transport/link/frame"},
 	{"client/internal/*", "client"},
 	{"client/store/*", "client"},
 	// A carrier of its own, so that who does not use it does not link QUIC.

@@ -50,8 +50,8 @@ func (v *live) fail(why error) {
 	})
 }
 
-// start begins to use v. All of it ends with v.ctx.
-func (c *Client) start(v *live) {
+// have makes v the connection that there is.
+func (c *Client) have(v *live) {
 	c.mu.Lock()
 	c.live = v
 	background := c.background
@@ -59,6 +59,10 @@ func (c *Client) start(v *live) {
 	if s, ok := v.mb.(sleeper); ok {
 		s.SetBackground(background)
 	}
+}
+
+// start begins to use v. All of it ends with v.ctx.
+func (c *Client) start(v *live) {
 	ring(c.work)
 	ring(c.acks)
 	v.running.Go(func() { c.receive(v) })

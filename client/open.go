@@ -2,13 +2,15 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Config is how Open connects. A zero field means its default.
@@ -21,6 +23,9 @@ type Config struct {
 	// last has ended. It may be called by several goroutines.
 	User, Password string
 	Tokens         func(context.Context) (string, error)
+	// Token is one that nobody can renew, instead: when it has ended the
+	// client is closed.
+	Token string
 	// Device names this reader of the mailbox; each has its place in it.
 	Device string
 	// Store keeps the place and the queue. One store belongs to one account
@@ -96,29 +101,41 @@ const (
 // Open takes up what the last program left in the store, and begins to
 // connect. It does not wait for the network, and ctx is for Open alone.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
-	if len(cfg.Ways) == 0 {
-		return nil, errors.New("client: no ways to connect")
+	c := newClient(cfg)
+	if err := c.open(ctx); err != nil {
+		return nil, err
 	}
+	return c, nil
+}
+
+func newClient(cfg Config) *Client {
 	if cfg.Store == nil {
 		cfg.Store = new(Memory)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{
-		cfg: cfg, prefix: strings.ToLower(rand.Text()[:10]),
+	return &Client{
+		cfg: cfg, prefix: strings.ToLower(crand.Text()[:10]),
 		stopped: make(chan struct{}), over: make(chan struct{}), inbox: make(chan Message, room),
 		work: make(chan struct{}, 1), acks: make(chan struct{}, 1), answers: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		state: State{Phase: Connecting}, network: cfg.Network,
+		r: runner{jitter: rand.N[time.Duration]},
+	}
+}
+
+func (c *Client) open(ctx context.Context) error {
+	if len(c.cfg.Ways) == 0 {
+		return errors.New("client: no ways to connect")
 	}
 	if err := errors.Join(ctx.Err(), c.load()); err != nil {
-		return nil, err
+		return err
 	}
 	under, stop := context.WithCancel(context.Background()) // ends with Close
 	c.stop = stop
 	c.running.Go(c.settle)                // ends with stopped
 	c.running.Go(func() { c.run(under) }) // ends with Close, or when the server does not want us back
-	return c, nil
+	return nil
 }
 
 func (c *Client) load() error {
@@ -257,8 +274,8 @@ func (c *Client) become(s State) {
 	}
 }
 
-// NetworkChanged says that the device is on another network now, or may be:
-// the client looks at once.
+// NetworkChanged says that the device is on another network now, or, with the
+// name that it had, may be: the client looks at once.
 func (c *Client) NetworkChanged(name string) {
 	c.mu.Lock()
 	c.network = name

@@ -17,12 +17,16 @@ const (
 	// While on a worse way it is looked for a better one, ever more seldom.
 	firstKnock = 5 * time.Second
 	lastKnock  = 10 * time.Minute
-	// sleepy is how much longer pauses are while the device sleeps.
-	sleepy = 6
+	// sleepy is up to what pauses between attempts grow while the device sleeps.
+	sleepy = 2 * time.Minute
 )
 
-// errPlace ends a connection that does not begin where we are.
-var errPlace = errors.New("begin where the program is")
+var (
+	// errPlace ends a connection that does not begin where we are.
+	errPlace = errors.New("begin where the program is")
+	// errBack is the end of a better way that did not hold.
+	errBack = errors.New("back to the way that holds")
+)
 
 // runner is the state of run.
 type runner struct {
@@ -32,6 +36,8 @@ type runner struct {
 	short  int       // short lives in a row
 	shun   int       // way to be tried last, or -1
 	beside time.Time // when we last made a connection beside another
+
+	jitter func(time.Duration) time.Duration // how much of a bound to wait
 }
 
 // run connects, again and again.
@@ -39,6 +45,10 @@ func (c *Client) run(ctx context.Context) {
 	defer close(c.stopped)
 	c.r.shun = -1
 	for {
+		select {
+		case <-c.hurry: // it is looked now
+		default:
+		}
 		c.become(State{Phase: Connecting})
 		v, err := c.round(ctx)
 		online := v != nil
@@ -80,15 +90,16 @@ func (c *Client) pause(ctx context.Context, why error, online bool) error {
 	if online {
 		c.r.tries = 0
 	}
-	wait := Backoff(c.r.tries)
+	most := maxBackoff
 	if background {
-		wait *= sleepy
+		most = sleepy
 	}
+	wait := c.r.jitter(bound(c.r.tries, most))
 	var later *Later
 	switch {
 	case errors.As(why, &later):
 		wait += later.After
-	case errors.Is(why, ErrMoved), errors.Is(why, errPlace), online && errors.Is(why, ErrSilent):
+	case errors.Is(why, ErrMoved), errors.Is(why, errPlace), errors.Is(why, errBack), online && errors.Is(why, ErrSilent):
 		wait = 0 // the network is believed to be there
 	}
 	if !online {
@@ -133,7 +144,7 @@ func (c *Client) order() []int {
 
 // attempt is what the ways are given.
 func (c *Client) attempt(ctx context.Context) (Attempt, error) {
-	a := Attempt{User: c.cfg.User, Password: c.cfg.Password, Tokens: c.cfg.Tokens, Device: c.cfg.Device, Prefix: c.prefix, Store: c.cfg.Store, Log: c.cfg.Log}
+	a := Attempt{User: c.cfg.User, Password: c.cfg.Password, Token: c.cfg.Token, Tokens: c.cfg.Tokens, Device: c.cfg.Device, Prefix: c.prefix, Store: c.cfg.Store, Log: c.cfg.Log}
 	if c.cfg.Tokens != nil {
 		var err error
 		if a.Token, err = c.cfg.Tokens(ctx); err != nil {
@@ -314,14 +325,15 @@ func (c *Client) begin(v *live, after uint64) error {
 
 // serve uses v until it ends, or a better way is found.
 func (c *Client) serve(ctx context.Context, v *live) (better *live, why error) {
-	c.start(v)
+	c.have(v)
 	defer c.retire(v)
 	c.r.tries = 0
 	name := c.cfg.Ways[v.way].Name
 	if !v.better {
 		c.remember(name)
 	}
-	c.become(State{Phase: Online, Way: name})
+	c.become(State{Phase: Online, Way: name}) // before what it brings
+	c.start(v)
 	proven := time.NewTimer(shortLife)
 	defer proven.Stop()
 	knock := time.NewTimer(c.nextKnock())
@@ -416,7 +428,7 @@ func (c *Client) lived(v *live) error {
 		c.r.short = 0
 	case v.better:
 		c.r.shun = v.way // it does not hold: back to what did
-		return fmt.Errorf("%w: %w", ErrMoved, why)
+		return fmt.Errorf("%w: %w", errBack, why)
 	default:
 		if c.r.short++; c.r.short >= shortLives {
 			c.r.short, c.r.shun = 0, v.way

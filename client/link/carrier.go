@@ -61,12 +61,13 @@ func (mb *Mailbox) arrivedLocked(s *session) {
 	s.strayed = true
 	s.network, s.quiet = mb.net, 0
 	s.key = learnedAs(s.network, s.nc)
-	if s.pinged.After(s.read) {
+	if s.waits {
 		s.pinged = now // the answer is given its time again
 	}
 	mb.counts.Moves++
-	if mb.cfg.Heartbeat == 0 && s.welcome.Caps&frame.CapProbe != 0 {
-		mb.agreeLocked(s, mb.learnerLocked(s.key, learn.Finding{}).Interval(), learn.Finding{})
+	if mb.cfg.Heartbeat == 0 {
+		mb.networkLocked(s.key, learn.Finding{}).helped = s.welcome.Caps&frame.CapProbe != 0
+		mb.agreeLocked(s, learn.Finding{})
 	}
 	mb.cfg.Log.Info("link: moved", "network", s.network, "local", s.nc.LocalAddr())
 	ring(mb.nudge)

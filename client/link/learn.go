@@ -61,10 +61,17 @@ var (
 
 // NetworkChanged says that the device is on another network now. A connection
 // that can (Mover) goes on there; otherwise the mailbox connects again at once.
-// It uses what it knows of that network.
+// It uses what it knows of that network. With the name that it has already the
+// network may have changed: the server is asked, and has 2.5 s to answer.
 func (mb *Mailbox) NetworkChanged(name string) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	if s := mb.live; s != nil && mb.net == name && s.network == name {
+		if _, ok := s.nc.(Mover); !ok {
+			mb.checkLocked(s)
+			return
+		}
+	}
 	mb.net = name
 	if mb.stopProbe != nil {
 		mb.stopProbe()
@@ -88,7 +95,21 @@ func (mb *Mailbox) NetworkChanged(name string) {
 	ring(mb.nudge)
 }
 
-// SetBackground says whether the device sleeps. Then nothing is probed, and a
+// quickAnswer is how long a server has to answer that is believed to be there.
+const quickAnswer = 2500 * time.Millisecond
+
+// checkLocked asks whether the connection still works.
+func (mb *Mailbox) checkLocked(s *session) {
+	s.patience = quickAnswer
+	if s.waits {
+		s.patience = time.Since(s.pinged) + quickAnswer
+	}
+	s.check = !s.waits
+	ring(mb.work)
+}
+
+// SetBackground says whether the device sleeps, and when it wakes asks whether
+// the server is there. While it sleeps nothing is probed, and a
 // heartbeat that will soon be due goes along with other traffic, which has
 // woken the radio already; messages that can wait do (Config.Hold), and no
 // signals come.
@@ -101,8 +122,13 @@ func (mb *Mailbox) SetBackground(on bool) {
 	if mb.background = on; on && mb.stopProbe != nil {
 		mb.stopProbe()
 	}
-	if mb.live != nil && mb.cfg.Hold >= 0 {
-		mb.holdLocked()
+	if s := mb.live; s != nil {
+		if mb.cfg.Hold >= 0 {
+			mb.holdLocked()
+		}
+		if !on {
+			mb.checkLocked(s)
+		}
 	}
 	ring(mb.nudge)
 	ring(mb.work)
@@ -143,8 +169,8 @@ func (mb *Mailbox) introduce(h *frame.Hello, key string) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	h.Caps |= frame.CapProbe
-	if l := mb.nets[key]; l != nil {
-		h.Interval = uint64(l.Interval().Milliseconds())
+	if d, ok := mb.wishLocked(mb.networkLocked(key, learn.Finding{})); ok {
+		h.Interval = uint64(d.Milliseconds())
 	}
 	if f, ok := mb.reports[key]; ok {
 		h.Good, h.Bad = uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
@@ -158,26 +184,52 @@ func (mb *Mailbox) startLocked(s *session) {
 		mb.holdLocked()
 	}
 	delete(mb.reports, s.key) // Hello told it
-	if mb.cfg.Heartbeat != 0 || s.welcome.Caps&frame.CapProbe == 0 {
+	if mb.cfg.Heartbeat != 0 {
 		return
 	}
-	l := mb.learnerLocked(s.key, learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)})
-	mb.agreeLocked(s, l.Interval(), learn.Finding{})
+	n := mb.networkLocked(s.key, learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)})
+	n.helped, n.primed = s.welcome.Caps&frame.CapProbe != 0, true
+	mb.agreeLocked(s, learn.Finding{})
 	ring(mb.nudge)
 }
 
-// learnerLocked is the learner of a network, which begins with prior.
-func (mb *Mailbox) learnerLocked(key string, prior learn.Finding) *learn.Learner {
-	l := mb.nets[key]
-	if l == nil {
+// network is what is known of one.
+type network struct {
+	*learn.Learner
+	helped bool // by the server: silences are tried beside the live connection
+	primed bool // others were asked what they found
+}
+
+// networkLocked is what is known of a network: what was found there before, or
+// else what others found.
+func (mb *Mailbox) networkLocked(key string, prior learn.Finding) *network {
+	n := mb.nets[key]
+	if n == nil || !n.primed && prior.Good > 0 {
 		own, err := mb.cfg.Findings.Load(key)
 		if err != nil {
 			mb.cfg.Log.Warn("link: what was learned is not readable", "err", err)
 		}
-		l = learn.New(mb.cfg.Learn, own, prior, time.Now())
-		mb.nets[key] = l
+		n = &network{Learner: learn.New(mb.cfg.Learn, own, prior, time.Now())}
+		mb.nets[key] = n
 	}
-	return l
+	return n
+}
+
+// wishLocked is how often to speak on a network; ok is false if that is as
+// the server advises. Where the server does not help only the live connection
+// can tell, and looks itself for the longest silence that survives, once the
+// advised one has not.
+func (mb *Mailbox) wishLocked(n *network) (d time.Duration, ok bool) {
+	silence, more := n.Probe()
+	switch {
+	case n.helped, !more:
+		return n.Interval(), true
+	case n.Finding().Bad == 0:
+		return 0, false
+	case mb.background:
+		return n.Interval(), true
+	}
+	return silence, true
 }
 
 func duration(ms uint64) time.Duration {
@@ -186,9 +238,13 @@ func duration(ms uint64) time.Duration {
 
 // agreeLocked tells the server how often we will speak, and what was found.
 // Until it has agreed we speak as often as it may expect.
-func (mb *Mailbox) agreeLocked(s *session, d time.Duration, f learn.Finding) {
-	set := &frame.Set{Good: uint64(f.Good.Milliseconds()), Bad: uint64(f.Bad.Milliseconds())}
-	if d != s.interval {
+func (mb *Mailbox) agreeLocked(s *session, f learn.Finding) {
+	n := mb.networkLocked(s.key, learn.Finding{})
+	set := &frame.Set{}
+	if n.helped {
+		set.Good, set.Bad = uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
+	}
+	if d, ok := mb.wishLocked(n); ok && d != s.interval {
 		set.Interval = uint64(d.Milliseconds())
 		s.interval = min(s.interval, d)
 	}
@@ -230,10 +286,13 @@ func (mb *Mailbox) spokeLocked(s *session, now time.Time) {
 func (mb *Mailbox) heard(s *session) {
 	now := time.Now()
 	mb.mu.Lock()
-	if s.pinged.After(s.read) {
+	if s.waits {
 		mb.slowest = max(now.Sub(s.pinged), mb.slowest*7/8)
+		s.waits, s.patience = false, 0
 	}
-	s.read = now
+	if s.read = now; !s.asked.IsZero() {
+		s.asked = now // it lives: what is asked is given its time
+	}
 	quiet := s.quiet
 	s.quiet = 0
 	along, key := mb.background, s.key
@@ -284,9 +343,9 @@ func (mb *Mailbox) judge(key string, silence time.Duration, o learn.Outcome) {
 	}
 	if s := mb.live; s != nil && s.key == key {
 		if s.strayed {
-			mb.agreeLocked(s, l.Interval(), learn.Finding{})
+			mb.agreeLocked(s, learn.Finding{})
 		} else {
-			mb.agreeLocked(s, l.Interval(), tell)
+			mb.agreeLocked(s, tell)
 			tell.Good = 0
 		}
 	}
@@ -302,6 +361,10 @@ func (mb *Mailbox) judge(key string, silence time.Duration, o learn.Outcome) {
 // probes looks for longer silences beside the live connection.
 func (mb *Mailbox) probes(ctx context.Context) {
 	for tries := 0; ; {
+		select {
+		case <-mb.nudge: // it is looked now
+		default:
+		}
 		network, key, silence, under := mb.next(ctx)
 		wait := time.Hour // and then see whether what is known has grown old
 		if under != nil {
@@ -339,7 +402,7 @@ func (mb *Mailbox) next(ctx context.Context) (network, key string, silence time.
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	s := mb.live
-	if s == nil || mb.background || s.moving || s.network != mb.net {
+	if s == nil || mb.background || s.moving || s.network != mb.net || s.welcome.Caps&frame.CapProbe == 0 {
 		return "", "", 0, nil
 	}
 	l := mb.nets[s.key]
@@ -397,7 +460,7 @@ func (mb *Mailbox) silent(ctx context.Context, silence time.Duration) learn.Outc
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	var b [64]byte
 	mb.mu.Lock()
-	answer := 2 * mb.answerLocked()
+	answer := min(2*mb.answerLocked(), maxAnswer)
 	mb.mu.Unlock()
 	call, began := datagrams(nc), time.Now()
 	if nc.SetReadDeadline(began.Add(silence)); call {
@@ -443,7 +506,7 @@ func (mb *Mailbox) dialProbe(ctx context.Context, silence time.Duration) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	h.After, h.Prefix, h.Window, h.Caps = nil, "", 0, frame.CapProbe
+	h.After, h.Prefix, h.Window, h.MaxFrame, h.Caps = nil, "", 0, 0, frame.CapProbe
 	h.Probe = uint64(silence.Milliseconds())
 	nc, err := mb.cfg.Dial(ctx)
 	if err != nil {

@@ -100,7 +100,7 @@ const (
 	minAnswer         = 1500 * time.Millisecond
 	maxAnswer         = 10 * time.Second
 	defaultMaxMessage = 16 << 20
-	connectTime       = 20 * time.Second // for the network and the welcome
+	connectTime       = 15 * time.Second // for the network and the welcome
 	firstTime         = 4 * time.Second  // the same, when it has just been there; doubles
 	goodbyeTime       = 5 * time.Second  // for the last acknowledgement
 	agent             = "posthouse-go 1.0"
@@ -146,7 +146,7 @@ func newMailbox(cfg Config) *Mailbox {
 		over:   make(chan struct{}),
 		nudge:  make(chan struct{}, 1),
 		moved:  make(chan struct{}, 1),
-		nets:   map[string]*learn.Learner{},
+		nets:   map[string]*network{},
 		net:    cfg.Network,
 	}
 }
@@ -199,15 +199,15 @@ type Mailbox struct {
 	nudge chan struct{} // bell: perhaps there is something to probe
 	moved chan struct{} // bell: the network has changed
 
-	net         string                    // guarded by mu; the network
-	nets        map[string]*learn.Learner // guarded by mu; by network
-	reports     map[string]learn.Finding  // guarded by mu; found, and not told to the server
-	live        *session                  // guarded by mu; nil while there is none
-	background  bool                      // guarded by mu
-	stopProbe   context.CancelFunc        // guarded by mu; nil while none runs
-	stopConnect context.CancelFunc        // guarded by mu; of the last attempt
-	slowest     time.Duration             // guarded by mu; answer of late
-	counts      Stats                     // guarded by mu
+	net         string                   // guarded by mu; the network
+	nets        map[string]*network      // guarded by mu; by network
+	reports     map[string]learn.Finding // guarded by mu; found, and not told to the server
+	live        *session                 // guarded by mu; nil while there is none
+	background  bool                     // guarded by mu
+	stopProbe   context.CancelFunc       // guarded by mu; nil while none runs
+	stopConnect context.CancelFunc       // guarded by mu; of the last attempt
+	slowest     time.Duration            // guarded by mu; answer of late
+	counts      Stats                    // guarded by mu
 }
 
 var _ client.Mailbox = (*Mailbox)(nil)

@@ -30,6 +30,10 @@ type session struct {
 
 	wrote, read time.Time // when bytes went last, either way
 	pinged      time.Time
+	waits       bool          // for the answer to that
+	check       bool          // whether the server is there, now
+	patience    time.Duration // for the answer, if not zero
+	broken      error         // what the server may not say
 	network     string        // guarded by the mailbox's mu
 	key         string        // guarded by the mailbox's mu; what is learned there is kept under it
 	quiet       time.Duration // the silence before what was written and not answered yet
@@ -89,6 +93,7 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 		err = ctx.Err()
 	}
 	if err != nil {
+		s.complain(err)
 		nc.Close()
 		return nil, err
 	}
@@ -162,7 +167,7 @@ func (mb *Mailbox) greet(s *session, hello *frame.Hello) (*frame.Welcome, error)
 			return nil, mb.closed(f)
 		case *frame.Unknown:
 		default:
-			return nil, fmt.Errorf("link: the server begins with %v", f)
+			return nil, fmt.Errorf("%w: the server begins with %v", errProtocol, raw.Type)
 		}
 	}
 }
@@ -195,10 +200,15 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 // closed turns the server's reason into an error: *Closed if it does not want
 // us back.
 func (mb *Mailbox) closed(f *frame.Close) error {
-	if f.Back == nil || f.Code == frame.CloseExpired && mb.cfg.Tokens == nil {
+	fresh := f.Code == frame.CloseExpired && mb.cfg.Tokens != nil // a token can be brought
+	if !fresh && (f.Back == nil || f.Code == frame.CloseExpired) {
 		return &Closed{Code: f.Code.String(), Text: f.Text}
 	}
-	return &comeBack{f.Code, time.Duration(*f.Back) * time.Millisecond}
+	var back uint64
+	if f.Back != nil {
+		back = *f.Back
+	}
+	return &comeBack{f.Code, time.Duration(back) * time.Millisecond}
 }
 
 // fill reads what there is.
@@ -229,6 +239,7 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 		others.Go(func() { mb.follow(ctx, s, m) }) // ends with ctx
 	}
 	err := mb.reads(s)
+	s.broken = err
 	close(s.ended)
 	cancel()
 	others.Wait()
@@ -365,7 +376,26 @@ func (mb *Mailbox) gap(after, before uint64) {
 	}
 }
 
-var errAnswer = errors.New("link: the server answers what was not sent")
+var (
+	// errProtocol is of what is well-formed and may not be said.
+	errProtocol = errors.New("link")
+	errAnswer   = fmt.Errorf("%w: the server answers what was not sent", errProtocol)
+)
+
+// complain tells the server what it may not say, if that is why it ends.
+func (s *session) complain(err error) {
+	f := &frame.Close{Code: frame.CloseProtocol}
+	switch {
+	case errors.Is(err, frame.ErrTooLong):
+		f.Code = frame.CloseTooLong
+	case errors.Is(err, frame.ErrMalformed), errors.Is(err, errProtocol):
+	default:
+		return
+	}
+	f.Text = err.Error()
+	s.nc.SetWriteDeadline(time.Now().Add(minAnswer))
+	s.nc.Write(frame.Append(nil, f)) // whether it hears that or not
+}
 
 func (mb *Mailbox) stored(s *session, f *frame.Stored) error {
 	for _, r := range f.Runs {

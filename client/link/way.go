@@ -22,7 +22,7 @@ import (
 // What it learns of networks is in the client's store, unless Findings says
 // where else.
 func Way(name string, cfg Config) client.Way {
-	w := &way{cfg: cfg, nets: map[string]*learn.Learner{}}
+	w := &way{cfg: cfg, nets: map[string]*network{}}
 	return client.Way{Name: name, Open: w.open}
 }
 
@@ -32,7 +32,7 @@ type way struct {
 
 	opening sync.Mutex // held while a connection is made
 	last    *Mailbox   // guarded by opening
-	nets    map[string]*learn.Learner
+	nets    map[string]*network
 
 	mu      sync.Mutex
 	network string        // guarded by mu; where the last connection ended

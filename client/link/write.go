@@ -58,10 +58,13 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	answer := mb.answerLocked()
+	if s.patience != 0 {
+		answer = min(answer, s.patience)
+	}
 	if s.moving {
 		answer = max(answer, moveTime+minAnswer)
 	}
-	if s.pinged.After(s.read) && now.Sub(s.pinged) >= answer {
+	if s.waits && now.Sub(s.pinged) >= answer {
 		s.dead = true
 		return b, next, true
 	}
@@ -81,15 +84,14 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	// that was later than none: the NAT and the server count ours, we count
 	// the server's.
 	due := earlier(s.read, s.wrote).Add(s.interval)
-	if !s.asked.IsZero() && s.read.Before(s.asked) {
+	if !s.asked.IsZero() {
 		due = earlier(due, s.asked.Add(unanswered))
 	}
-	waits := s.pinged.After(s.read)
-	if waits {
+	if s.waits {
 		due = s.pinged.Add(answer)
-	} else if !now.Before(due) || mb.alongLocked(s, now) {
+	} else if !now.Before(due) || s.check || mb.alongLocked(s, now) {
 		b = frame.AppendAck(b, &frame.Ping{}, s.ackLocked(mb))
-		s.pinged = now
+		s.pinged, s.waits, s.check = now, true, false
 		mb.counts.Heartbeats++
 		due = now.Add(answer)
 	}
@@ -158,6 +160,11 @@ func (mb *Mailbox) goodbye(s *session) {
 	leaving := mb.leaving
 	mb.mu.Unlock()
 	if !leaving {
+		select {
+		case <-s.ended:
+			s.complain(s.broken)
+		default:
+		}
 		return
 	}
 	b, _, dead := mb.compose(nil, s)

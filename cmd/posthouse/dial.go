@@ -87,7 +87,7 @@ func follow(ctx context.Context, p *program, s *settings, a account) (client.Mai
 		}
 	}
 	begun := make(chan client.State, 1)
-	cfg := client.Config{Ways: ways, User: who.User, Password: who.Password, Device: who.Device, Log: who.Log,
+	cfg := client.Config{Ways: ways, User: who.User, Password: who.Password, Token: who.Token, Device: who.Device, Log: who.Log,
 		OnState: func(st client.State) {
 			if st.Phase == client.Connecting {
 				return
@@ -97,9 +97,6 @@ func follow(ctx context.Context, p *program, s *settings, a account) (client.Mai
 			default: // it is what came first that counts
 			}
 		}}
-	if who.Token != "" {
-		cfg.Tokens = func(context.Context) (string, error) { return who.Token, nil }
-	}
 	c, err := client.Open(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,7 @@ import { Heartbeats } from './heartbeat.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
 import { Presence } from './presence.js';
-import { liveAnswer, Prober } from './prober.js';
+import { Prober } from './prober.js';
 import type { Entry, State, Store } from './store/store.js';
 import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt, RefusedError } from './types.js';
 import { type Connection, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
@@ -56,6 +56,7 @@ export class Client {
   readonly #alarm: Alarm;
   readonly #knock: Alarm;
   readonly #renewal: Alarm;
+  readonly #proven: Alarm; // when a better way has held
   readonly #prober: Prober;
   readonly #presence: Presence;
   readonly #retry: Alarm;
@@ -70,6 +71,8 @@ export class Client {
   #online = false;
   #since = 0;
   #shortLives = 0;
+  #better = false; // the connection was found by looking for a better way
+  #shun: number | undefined; // the way to be tried last
   #tries = 0;
   #knocks = 0;
   #sure = false; // the stored place is of this account
@@ -101,9 +104,9 @@ export class Client {
         this.#keepSoon({ findings: this.#beats.findings });
         this.#speak();
       },
-      check: () => this.#connection?.check(liveAnswer),
     });
     this.#presence = new Presence((to, kind) => this.signal(to, kind), o.showTo ?? (() => false));
+    this.#proven = new Alarm(w.clock, () => this.#remember());
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
     this.#beats = new Heartbeats({}, w.clock.now());
     this.#inbox = new Inbox(
@@ -304,7 +307,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = why;
     this.#era++;
-    for (const a of [this.#alarm, this.#knock, this.#renewal, this.#retry]) a.stop();
+    for (const a of [this.#alarm, this.#knock, this.#renewal, this.#retry, this.#proven]) a.stop();
     this.#prober.stop();
     this.#connection?.drop();
     this.#connection = undefined;
@@ -359,11 +362,9 @@ export class Client {
     this.#alarm.stop();
     const all = this.#w.ways.map((_, i) => i);
     const best = this.#w.ways.findIndex((w) => w.name === this.#kept.ways?.[this.#network]);
-    this.#round = best > 0 && this.#shortLives < shortLives ? [best, ...all.filter((i) => i !== best)] : all;
-    if (this.#shortLives >= shortLives) {
-      this.#round = [...all.filter((i) => i !== this.#way), this.#way];
-      this.#shortLives = 0;
-    }
+    this.#round = best > 0 ? [best, ...all.filter((i) => i !== best)] : all;
+    if (this.#shun !== undefined) this.#round = [...this.#round.filter((i) => i !== this.#shun), this.#shun];
+    this.#shun = undefined;
     void this.#try();
   }
 
@@ -372,7 +373,7 @@ export class Client {
     if (way === undefined || this.#closed) return;
     const era = ++this.#era;
     this.#way = way;
-    this.#online = false;
+    this.#online = this.#better = false;
     this.#become({ state: 'connecting', way: this.#w.ways[way]!.name });
     let login: Login;
     try {
@@ -442,6 +443,10 @@ export class Client {
   #welcomed(w: Welcomed): number | undefined {
     const now = this.#w.clock.now();
     if (w.address !== '' && this.#kept.address !== undefined && this.#kept.address !== w.address) {
+      const c = this.#connection;
+      this.#connection = undefined;
+      this.#era++; // it is given nothing to send in another's name
+      void c?.close();
       void this.#close(new ClosedError('wrong-account', `the store is of ${this.#kept.address}, and this is ${w.address}`));
       return undefined;
     }
@@ -469,9 +474,9 @@ export class Client {
     this.#beats.alive(now);
     this.#interval = w.interval ?? 0;
     const name = this.#w.ways[this.#way]!.name;
-    this.#keepSoon({
-      login: this.#login, address: w.address, ways: { ...this.#kept.ways, [this.#network]: name }, findings: this.#beats.findings,
-    });
+    this.#keepSoon({ login: this.#login, address: w.address, findings: this.#beats.findings });
+    if (this.#better) this.#proven.set(now + shortLife);
+    else this.#remember();
     if (w.expires !== undefined) {
       this.#ahead = (w.time ?? now) - now;
       this.#renewLater(w.expires);
@@ -483,6 +488,11 @@ export class Client {
     if (this.#background) queueMicrotask(() => this.#hold());
     if (place !== undefined) queueMicrotask(() => this.#connection?.handled(this.#inbox.place ?? 0, false));
     return place;
+  }
+
+  /** Keeps that the way works on this network. */
+  #remember(): void {
+    if (this.#online) this.#keepSoon({ ways: { ...this.#kept.ways, [this.#network]: this.#w.ways[this.#way]!.name } });
   }
 
   #take(): Entry | undefined {
@@ -538,7 +548,7 @@ export class Client {
     this.#prober.stop();
     this.#connection = undefined;
     this.#outbox.giveBack(unanswered);
-    for (const a of [this.#knock, this.#renewal]) a.stop();
+    for (const a of [this.#knock, this.#renewal, this.#proven]) a.stop();
     if (this.#closed) return;
     const now = this.#w.clock.now();
     const fresh = end.code === 'expired' && 'token' in this.#o.credentials && typeof this.#o.credentials.token === 'function';
@@ -552,13 +562,19 @@ export class Client {
       void this.#try(); // the next way, at once
       return;
     }
+    let back = false; // to what did hold
     if (this.#online) {
       const short = !end.told && end.silence === undefined && end.code === 'lost' && now - this.#since < shortLife;
-      this.#shortLives = short ? this.#shortLives + 1 : 0;
+      back = short && this.#better;
+      this.#shortLives = short && !back ? this.#shortLives + 1 : 0;
+      if (back || this.#shortLives >= shortLives) {
+        this.#shun = this.#way;
+        this.#shortLives = 0;
+      }
     }
     let wait = backOff(this.#tries, this.#background ? longestWaitBackground : longestWait, this.#w.random());
     if (end.told) wait += end.back ?? 0;
-    if (end.code === 'network' || end.code === 'place') wait = 0;
+    if (end.code === 'network' || end.code === 'place' || back || (end.unheard && this.#online)) wait = 0;
     if (!this.#online) this.#tries++;
     this.#online = false;
     this.#become({ state: 'waiting', again: wait, way: this.#w.ways[this.#way]!.name, reason });
@@ -600,6 +616,7 @@ export class Client {
     this.#round = [this.#way]; // back to it, if the better one does not hold
     this.#way = at;
     this.#online = false;
+    this.#better = true;
     this.#become({ state: 'connecting', way: this.#w.ways[at]!.name });
     this.#connection = go(login, this.#owner(this.#era));
   }

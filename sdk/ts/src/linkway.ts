@@ -61,6 +61,14 @@ export class LinkWay implements Way {
   }
 
   probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {
+    return this.#probe(login, silence, ended);
+  }
+
+  fresh(login: Login, ended: (works: boolean) => void): () => void {
+    return this.#probe(login, 0, (how) => ended(how === 'survived'));
+  }
+
+  #probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {
     const line = new Line(this.#o);
     const { after: _, interval: _1, ...who } = login;
     const p = new Probe(this.#o.clock, line, { ...who, agent: this.#o.agent }, silence, ended);

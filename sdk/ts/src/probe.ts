@@ -8,6 +8,7 @@ import type { Outcome } from './learn.js';
 import type { Carrier } from './way.js';
 
 const answerTime = 10_000;
+const freshTime = 5_000;
 const most = 64 << 10; // bytes of a frame
 
 export class Probe {
@@ -20,14 +21,18 @@ export class Probe {
   #silence: number;
   #asked = false;
   #over = false;
+  readonly #greet: boolean;
 
+  /** A silence of zero is a look whether there is a welcome. */
   constructor(clock: Clock, line: Carrier, login: Omit<Hello, 'type' | 'major' | 'minor'>, silence: number, ended: (how: Outcome, silence: number) => void) {
     this.#clock = clock;
     this.#line = line;
-    this.#silence = Math.ceil(silence);
+    this.#greet = silence === 0;
+    this.#silence = Math.ceil(silence) || 1000;
     this.#hello = { type: 'hello', ...version, ...login, caps: capProbe, probe: this.#silence };
     this.#ended = ended;
-    this.#alarm = new Alarm(clock, () => (this.#asked ? this.#end('silent') : this.#ask()));
+    this.#alarm = new Alarm(clock, () => (this.#greet ? this.#end('unrelated') : this.#asked ? this.#end('silent') : this.#ask()));
+    if (this.#greet) this.#alarm.set(clock.now() + freshTime);
   }
 
   open(): void {
@@ -43,6 +48,7 @@ export class Probe {
         const f = decode(raw);
         if (f.type === 'close') this.#end('unrelated');
         if (f.type !== 'welcome') continue;
+        if (this.#greet) return this.#end('survived');
         this.#silence = f.interval ?? this.#silence;
         this.#alarm.set(this.#clock.now() + this.#silence);
       }

@@ -3,18 +3,15 @@ import type { Heartbeats } from './heartbeat.js';
 import type { Outcome } from './learn.js';
 import type { Login, Way } from './way.js';
 
-/** How long the live connection has to answer after a probe was not answered, in milliseconds. */
-export const liveAnswer = 10_000;
-
-const pause = 60_000; // after a probe that says nothing
+const linger = 5_000; // in which the server sees that a probe has failed: an account may not have many
+const shortestPause = 4_000; // after a probe that says nothing; it doubles
+const longestPause = 3600_000;
 
 export interface ProberOwner {
   beats(): Heartbeats;
   login(): Promise<Login>;
   /** A probe has brought something new. */
   learned(): void;
-  /** Asks whether the live connection is there. */
-  check(): void;
 }
 
 /** Tries one silence after another beside the live connection, until enough is known. */
@@ -25,6 +22,7 @@ export class Prober {
   #way: Way | undefined;
   #giveUp: (() => void) | undefined; // the probe that is under way
   #era = 0;
+  #nothing = 0; // probes in a row that said nothing
 
   constructor(clock: Clock, owner: ProberOwner) {
     this.#clock = clock;
@@ -64,14 +62,36 @@ export class Prober {
   #ended(how: Outcome, silence: number): void {
     const now = this.#clock.now();
     this.#giveUp = undefined;
-    if (how === 'silent') {
-      this.#owner.beats().silent(silence, now); // if the live connection answers, it was the NAT
-      this.#owner.check();
-      this.#later.set(now + liveAnswer);
-    } else if (how === 'survived' && this.#owner.beats().survived(silence, now)) {
-      this.#owner.learned();
+    if (how === 'unrelated') {
+      this.#later.set(now + Math.min(shortestPause * 2 ** Math.min(this.#nothing++, 10), longestPause));
+    } else if (how === 'silent') {
+      void this.#check(silence);
     } else {
-      this.#later.set(now + pause);
+      this.#judged(this.#owner.beats().survived(silence, now));
     }
+  }
+
+  /** It was the NAT if a fresh connection works at once. */
+  async #check(silence: number): Promise<void> {
+    const era = this.#era;
+    this.#giveUp = () => {};
+    const login = await this.#owner.login().catch(() => undefined);
+    if (era !== this.#era) return;
+    if (!login || !this.#way?.fresh) return this.#ended('unrelated', silence);
+    this.#giveUp = this.#way.fresh(login, (works) => {
+      if (!works) return this.#ended('unrelated', silence);
+      this.#giveUp = this.#clock.timer(linger, () => {
+        this.#giveUp = undefined;
+        const now = this.#clock.now();
+        this.#owner.beats().silent(silence, now);
+        this.#judged(this.#owner.beats().alive(now));
+      });
+    });
+  }
+
+  #judged(news: boolean): void {
+    this.#nothing = 0;
+    if (news) this.#owner.learned();
+    void this.#next();
   }
 }

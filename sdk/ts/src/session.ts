@@ -156,7 +156,7 @@ export class Session {
   }
 
   #unheard(): End {
-    const end = lost('a heartbeat was not answered');
+    const end: End = { ...lost('a heartbeat was not answered'), unheard: true };
     // A shorter silence was not the NAT's doing: somebody asked for another reason.
     return this.#silence >= this.#interval * 0.9 ? { ...end, silence: this.#silence } : end;
   }
@@ -283,7 +283,7 @@ export class Session {
     if (this.#state === 'greeting') {
       if (f.type === 'welcome') return this.#welcomed(f, now);
       if (f.type === 'unknown') return;
-      throw new ProtocolError(`link: the server begins with ${f.type}`);
+      throw new ProtocolError(`link: the server begins with ${f.type.toUpperCase()}`);
     }
     switch (f.type) {
       case 'msg': {

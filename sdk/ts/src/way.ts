@@ -26,6 +26,8 @@ export interface End {
   text: string;
   /** Milliseconds after which to come back. Undefined: do not, if it was told. */
   back?: number;
+  /** A heartbeat was not answered: the connection is dead, the network perhaps not. */
+  unheard?: boolean;
   /** The heartbeat that was not answered came after such a silence, in milliseconds. */
   silence?: number;
 }
@@ -126,6 +128,8 @@ export interface Way {
   open(login: Login, owner: Owner): Connection;
   /** Tries out a silence on a connection of its own. The result gives it up. */
   probe?(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void;
+  /** Looks whether a fresh connection works at once. The result gives it up. */
+  fresh?(login: Login, ended: (works: boolean) => void): () => void;
   /** Looks whether the way is open, without logging in. If it is, go makes a connection of it. */
   knock?(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void;
 }

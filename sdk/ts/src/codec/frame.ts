@@ -88,7 +88,7 @@ export function next(p: Uint8Array, at: number, max: number): { raw: Raw; size: 
   if ((lead & ~ackBit) === 0) throw malformed('type 0');
   const length = uvarint(p, at + 1);
   if (length.size === 0) return undefined;
-  if (length.value > max) throw new ProtocolError(`link: frame of ${length.value} bytes, at most ${max}`, 'frame-too-long');
+  if (length.value > max) throw new ProtocolError(`link: frame over the agreed size: ${length.value} bytes, at most ${max}`, 'frame-too-long');
   const start = at + 1 + length.size;
   if (p.length < start + length.value) return undefined;
   const raw: Raw = { number: lead & ~ackBit, ack: 0, flags: 0, payload: p.subarray(start, start + length.value) };

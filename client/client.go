@@ -53,7 +53,21 @@ type Draft struct {
 	Expires time.Duration
 	// Urgency is very-low, low, normal or high (RFC 8030); empty means normal.
 	Urgency string
+	// Attrs are further properties, which go to the reader in this order.
+	Attrs []Attr
 }
+
+// Attr is one property of a message. There may be several of one name.
+type Attr struct{ Name, Value string }
+
+// Properties that are MQTT's Response Topic, where an answer is wanted
+// (im/to/alice is alice's mailbox), and its Correlation Data, which the answer
+// repeats; or the latter in base64 where it is not text.
+const (
+	AttrResponse      = "response-topic"
+	AttrCorrelation   = "correlation-data"
+	AttrCorrelation64 = "correlation-data64"
+)
 
 // Receipt says that a message is durable.
 type Receipt struct {
@@ -77,6 +91,17 @@ type Message struct {
 	Time      time.Time
 	Type      string
 	Body      []byte
+	Attrs     []Attr // in the sender's order
+}
+
+// Attr returns the value of the first property called name.
+func (m *Message) Attr(name string) (value string, ok bool) {
+	for _, a := range m.Attrs {
+		if a.Name == name {
+			return a.Value, true
+		}
+	}
+	return "", false
 }
 
 // Mailbox is one connected device of a user, by whatever way. Send, Receive

@@ -34,12 +34,13 @@ type kept struct {
 	Body    []byte    `json:"body"`
 	Urgency string    `json:"urgency,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
+	Attrs   []Attr    `json:"attrs,omitempty"`
 }
 
 const outbox = "out/" // and sixteen digits that put the letters in order
 
 func (l *letter) change() (Change, error) {
-	v, err := json.Marshal(kept{l.ID, l.To, l.Type, l.Body, l.Urgency, l.expires})
+	v, err := json.Marshal(kept{l.ID, l.To, l.Type, l.Body, l.Urgency, l.expires, l.Attrs})
 	return Change{l.key, v}, err
 }
 
@@ -56,7 +57,7 @@ func (c *Client) restore() error {
 		}
 		c.number = n
 		c.letters = append(c.letters, &letter{
-			Draft: Draft{ID: k.ID, To: k.To, Type: k.Type, Body: k.Body, Urgency: k.Urgency},
+			Draft: Draft{ID: k.ID, To: k.To, Type: k.Type, Body: k.Body, Urgency: k.Urgency, Attrs: k.Attrs},
 			key:   key, expires: k.Expires, kept: true, done: make(chan struct{}),
 		})
 		return nil
@@ -109,6 +110,7 @@ func (c *Client) enqueue(d Draft) (*letter, error) {
 	}
 	l := &letter{Draft: d, done: make(chan struct{})}
 	l.Body = append([]byte(nil), d.Body...)
+	l.Attrs = append([]Attr(nil), d.Attrs...)
 	if d.Expires > 0 {
 		l.expires = time.Now().Add(d.Expires)
 	}

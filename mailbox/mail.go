@@ -19,6 +19,8 @@ type Limits struct {
 	// Attrs is the greatest total of a message's property names and values in
 	// bytes. Default 64 KiB.
 	Attrs int
+	// AttrCount is the greatest number of a message's properties. Default 256.
+	AttrCount int
 	// Boxes is the greatest number of boxes in one post. Default 1024.
 	Boxes int
 }
@@ -26,10 +28,11 @@ type Limits struct {
 const (
 	defaultBody  = 1 << 20
 	defaultAttrs = 64 << 10
+	defaultCount = 256
 	defaultBoxes = 1024
 
 	// MaxName is the greatest length in bytes of an id, address, device,
-	// media type or box name.
+	// media type, name of a property or box name.
 	MaxName = 1024
 )
 
@@ -49,6 +52,9 @@ func New(s Store, l Limits) *Mail {
 	}
 	if l.Attrs == 0 {
 		l.Attrs = defaultAttrs
+	}
+	if l.AttrCount == 0 {
+		l.AttrCount = defaultCount
 	}
 	if l.Boxes == 0 {
 		l.Boxes = defaultBoxes
@@ -129,8 +135,17 @@ func (ml *Mail) check(p *Post) error {
 	if n := len(p.Body); n > ml.limits.Body {
 		return fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, n, ml.limits.Body)
 	}
+	if n := len(p.Attrs); n > ml.limits.AttrCount {
+		return fmt.Errorf("%w: %d properties, at most %d", ErrTooLarge, n, ml.limits.AttrCount)
+	}
 	attrs := 0
 	for _, a := range p.Attrs {
+		if err := checkName("name of a property", a.Name); err != nil {
+			return err
+		}
+		if !utf8.ValidString(a.Value) {
+			return fmt.Errorf("%w: the property %s is not UTF-8", ErrInvalid, a.Name)
+		}
 		attrs += len(a.Name) + len(a.Value)
 	}
 	if attrs > ml.limits.Attrs {

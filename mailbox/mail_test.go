@@ -45,6 +45,12 @@ func TestLimits(t *testing.T) {
 		{"attrs by default", mailbox.Limits{}, func(p *mailbox.Post, over int) {
 			p.Attrs = []mailbox.Attr{{Value: strings.Repeat("x", 64<<10+over)}}
 		}, mailbox.ErrTooLarge},
+		{"number of attrs", mailbox.Limits{AttrCount: 3}, func(p *mailbox.Post, over int) {
+			p.Attrs = make([]mailbox.Attr, 3+over)
+		}, mailbox.ErrTooLarge},
+		{"number of attrs by default", mailbox.Limits{}, func(p *mailbox.Post, over int) {
+			p.Attrs = make([]mailbox.Attr, 256+over)
+		}, mailbox.ErrTooLarge},
 		{"boxes", small, func(p *mailbox.Post, over int) { p.Boxes = boxes(3 + over) }, mailbox.ErrTooLarge},
 		{"boxes by default", mailbox.Limits{}, func(p *mailbox.Post, over int) { p.Boxes = boxes(1024 + over) }, mailbox.ErrTooLarge},
 		{"id", small, func(p *mailbox.Post, over int) { p.ID = strings.Repeat("x", mailbox.MaxName+over) }, mailbox.ErrInvalid},
@@ -78,6 +84,8 @@ func TestInvalid(t *testing.T) {
 		"bad UTF-8 in from":  func(p *mailbox.Post) { p.From = "a\xff" },
 		"bad UTF-8 in to":    func(p *mailbox.Post) { p.To = "\xc0\x80" },
 		"bad UTF-8 in type":  func(p *mailbox.Post) { p.Type = "\xed\xa0\x80" },
+		"bad UTF-8 in attr":  func(p *mailbox.Post) { p.Attrs = []mailbox.Attr{{Name: "a", Value: "\xff"}} },
+		"newline in a name":  func(p *mailbox.Post) { p.Attrs = []mailbox.Attr{{Name: "a\nb"}} },
 		"control in the box": func(p *mailbox.Post) { p.Boxes[0] = "\x1f" },
 	} {
 		p := good()

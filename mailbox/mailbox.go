@@ -71,8 +71,21 @@ type Message struct {
 // TypeText is the media type of a message that names none.
 const TypeText = "text/plain; charset=utf-8"
 
-// Attr is one property of a message.
+// Attr is one property of a message: text that the server passes on without
+// knowing what it means. A message may have several of one name.
 type Attr struct{ Name, Value string }
+
+// Properties that mean the same at every door: where an answer is wanted, and
+// what it should carry so that the asker knows what it answers. They are those
+// of a request in MQTT 5.0, section 4.10.
+const (
+	// AttrResponse is a topic in MQTT's way: im/to/alice is alice's mailbox.
+	AttrResponse = "response-topic"
+	// AttrCorrelation is the asker's own; AttrCorrelation64 the same in base64
+	// if it is not text.
+	AttrCorrelation   = "correlation-data"
+	AttrCorrelation64 = "correlation-data64"
+)
 
 // Attr returns the value of the first property called name.
 func (m *Message) Attr(name string) (value string, ok bool) {

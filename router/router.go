@@ -17,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +45,14 @@ var doorNames = [doors]string{"poll", "xmpp", "mqtt", "link"}
 func Doors() []Door { return []Door{Poll, XMPP, MQTT, Link} }
 
 func (d Door) String() string { return doorNames[d] }
+
+// Private reports whether a property of that name belongs to a door alone:
+// "names beginning with a door's name and a colon" (mailbox.Message). No client
+// may set one, and none of another door sees it.
+func Private(name string) bool {
+	before, _, ok := strings.Cut(name, ":")
+	return ok && slices.Contains(doorNames[:], before)
+}
 
 // Reason says why the server ends a session. Each door has its own words for
 // it: an XMPP stream error, an MQTT reason code, a link CLOSE.

@@ -351,9 +351,13 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 	if to == "" {
 		to = s.welcome.Address
 	}
+	var attrs []client.Attr
+	for _, a := range m.Attrs {
+		attrs = append(attrs, client.Attr(a))
+	}
 	mb.inbox.Put(client.Message{
 		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device,
-		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: body,
+		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: body, Attrs: attrs,
 	})
 	return nil
 }

@@ -108,7 +108,11 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 func (mb *Mailbox) sendsLocked(b []byte, s *session, now time.Time) []byte {
 	for mb.written < len(mb.queue) && uint64(mb.written) < max(s.welcome.Inflight, 1) && len(b) < atOnce {
 		d := mb.queue[mb.written]
-		if size := len(d.Body) + len(d.To) + len(d.ID) + len(d.Type) + 64; uint64(size) > s.welcome.MaxFrame {
+		size := len(d.Body) + len(d.To) + len(d.ID) + len(d.Type) + 64
+		for _, a := range d.Attrs {
+			size += len(a.Name) + len(a.Value) + 10
+		}
+		if uint64(size) > s.welcome.MaxFrame {
 			mb.queue = append(mb.queue[:mb.written:mb.written], mb.queue[mb.written+1:]...)
 			s.large = append(s.large, d)
 			continue
@@ -116,6 +120,9 @@ func (mb *Mailbox) sendsLocked(b []byte, s *session, now time.Time) []byte {
 		urgency, _ := frame.ParseUrgency(d.Urgency)
 		f := frame.Send{To: s.out.To(d.To), ID: s.out.ID(d.ID), Media: d.Type, Urgency: urgency,
 			Expires: uint64(max(d.Expires.Milliseconds(), 0)), Body: d.Body}
+		for _, a := range d.Attrs {
+			f.Attrs = append(f.Attrs, frame.Attr(a))
+		}
 		if s.welcome.Caps&frame.CapDeflate != 0 {
 			if z := frame.Deflate(d.Body, d.Type); z != nil {
 				f.Deflated, f.Body = uint64(len(d.Body)), z

@@ -157,6 +157,9 @@ func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, er
 	if d.To == "" || !packet.ValidTopic([]byte(topic)) || !packet.ValidText([]byte(topic)) || len(topic) > 65535 {
 		return client.Receipt{}, &client.Refused{Code: packet.TopicNameInvalid.String(), Text: "no such address"}
 	}
+	if err := checkAttrs(d.Attrs); err != nil {
+		return client.Receipt{}, err
+	}
 	s := &sending{Draft: d, done: make(chan struct{})}
 	mb.mu.Lock()
 	if err := mb.errLocked(); err != nil {

@@ -229,6 +229,7 @@ func (mb *Mailbox) receive(p *packet.Publish) {
 		m.ID, m.From, m.To, m.Device = get("id"), get("from"), get("to"), get("device")
 		m.Time, _ = time.Parse(time.RFC3339Nano, get("time"))
 		m.Type = ps.Text(packet.ContentType)
+		m.Attrs = attrsOf(ps)
 	}
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
@@ -376,6 +377,7 @@ func (d *sending) append(b []byte) []byte {
 	if d.Urgency != "" {
 		ps.User = append(ps.User, packet.Pair{Name: "urgency", Value: d.Urgency})
 	}
+	setAttrs(&ps, d.Attrs)
 	p := packet.Publish{Topic: []byte("im/to/" + d.To), ID: d.packet, QoS: 1, Properties: &ps, Payload: d.Body}
 	return p.Append(b, packet.V5)
 }

@@ -169,8 +169,12 @@ func (m *Mailbox) Receive(ctx context.Context) (client.Message, error) {
 	w := m.got[0]
 	m.got[0] = wire.Message{}
 	m.got = m.got[1:]
-	return client.Message{Seq: w.Seq, Prev: w.Prev, ID: w.ID, From: w.From, To: w.To, Device: w.Device,
-		Time: w.Time, Type: w.Type, Body: w.Body}, nil
+	msg := client.Message{Seq: w.Seq, Prev: w.Prev, ID: w.ID, From: w.From, To: w.To, Device: w.Device,
+		Time: w.Time, Type: w.Type, Body: w.Body}
+	for _, a := range w.Attrs {
+		msg.Attrs = append(msg.Attrs, client.Attr(a))
+	}
+	return msg, nil
 }
 
 // poll asks for what is behind what we have. It acknowledges nothing: that is

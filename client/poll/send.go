@@ -180,6 +180,9 @@ func (m *Mailbox) postOnce(b []*sending) ([]wire.Receipt, error) {
 			body = append(body, ',')
 		}
 		w := wire.Draft{To: s.To, ID: s.ID, Type: s.Type, Body: s.Body, Urgency: s.Urgency}
+		for _, a := range s.Attrs {
+			w.Attrs = append(w.Attrs, wire.Attr(a))
+		}
 		if w.Type == "" {
 			w.Type = "text/plain; charset=utf-8"
 		}

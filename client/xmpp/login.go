@@ -27,6 +27,7 @@ const (
 	nsLimits  = "urn:xmpp:stream-limits:0"
 	nsCarbons = "urn:xmpp:carbons:2"
 	nsForward = "urn:xmpp:forward:0"
+	nsSHIM    = "http://jabber.org/protocol/shim"
 	nsSID     = "urn:xmpp:sid:0"
 	nsBoB     = "urn:xmpp:bob"
 	nsDelay   = "urn:xmpp:delay"

@@ -303,6 +303,17 @@ func (s *session) encode(d client.Draft) ([]byte, error) {
 		b = base64.StdEncoding.AppendEncode(b, d.Body)
 		b = append(b, "</data>"...)
 	}
+	if len(d.Attrs) > 0 {
+		b = append(b, "<headers xmlns='"+nsSHIM+"'>"...)
+		for _, a := range d.Attrs {
+			if a.Name == "" || !stream.Carries(a.Name) || !stream.Carries(a.Value) {
+				return nil, &client.Refused{Code: "bad-request", Text: "a property that XML cannot carry"}
+			}
+			b = append(stream.AppendAttr(append(b, "<header"...), "name", a.Name), '>')
+			b = append(stream.AppendText(b, a.Value), "</header>"...)
+		}
+		b = append(b, "</headers>"...)
+	}
 	b = append(b, "<origin-id xmlns='"+nsSID+"'"...)
 	b = stream.AppendAttr(b, "id", d.ID)
 	return append(b, "/></message>"...), nil
@@ -350,6 +361,13 @@ func (s *session) message(e stream.Element) {
 	if d, ok := inner.Child(nsDelay, "delay"); ok {
 		if t, err := time.Parse(time.RFC3339, d.Attr("stamp")); err == nil {
 			m.Time = t
+		}
+	}
+	if h, ok := inner.Child(nsSHIM, "headers"); ok {
+		for c := range h.Children() {
+			if c.Is(nsSHIM, "header") {
+				m.Attrs = append(m.Attrs, client.Attr{Name: c.Attr("name"), Value: c.Text()})
+			}
 		}
 	}
 	body, hasBody := inner.Child(stream.NSClient, "body")

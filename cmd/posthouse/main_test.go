@@ -102,6 +102,7 @@ func TestCommandLine(t *testing.T) {
 		{"serve --set listen.htp=:1", 1, "did you mean listen.http?"},
 		{"send --as alice --password x --to bob --link= hi", 1, "the link door is closed"},
 		{"send --as alice --password x --to bob --via pigeon hi", 2, "--via must be one of"},
+		{"send --as alice --password x --to bob --attr zone hi", 1, "it should be NAME=VALUE"},
 		{"send --as alice --to bob -", 1, "give --password"},
 		{"send --as alice --to bob hi", 1, "none on standard input"},
 		{"tail", 2, "missing flags: --as=USER"},

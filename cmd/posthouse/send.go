@@ -18,10 +18,11 @@ import (
 
 type sendCmd struct {
 	account
-	To   string `required:"" placeholder:"ADDRESS" help:"Who gets it: bob or bob@example.org."`
-	ID   string `name:"id" placeholder:"ID" help:"The message's id; sending it again with the same id stores nothing twice."`
-	Type string `placeholder:"MEDIATYPE" help:"The media type of the body. Default text/plain."`
-	Text string `arg:"" help:"The text; - reads the body from standard input."`
+	To   string   `required:"" placeholder:"ADDRESS" help:"Who gets it: bob or bob@example.org."`
+	ID   string   `name:"id" placeholder:"ID" help:"The message's id; sending it again with the same id stores nothing twice."`
+	Type string   `placeholder:"MEDIATYPE" help:"The media type of the body. Default text/plain."`
+	Attr []string `sep:"none" placeholder:"NAME=VALUE" help:"A property of the message. May be given more than once."`
+	Text string   `arg:"" help:"The text; - reads the body from standard input."`
 	settings
 }
 
@@ -36,6 +37,14 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 			return err
 		}
 	}
+	var attrs []client.Attr
+	for _, a := range c.Attr {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok || name == "" {
+			return fmt.Errorf("--attr %s: it should be NAME=VALUE", a)
+		}
+		attrs = append(attrs, client.Attr{Name: name, Value: value})
+	}
 	if c.Type == "" && !utf8.Valid(body) {
 		c.Type = "application/octet-stream"
 	}
@@ -49,7 +58,7 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer m.Close()
-	r, err := m.Send(ctx, client.Draft{ID: c.ID, To: c.To, Type: c.Type, Body: body})
+	r, err := m.Send(ctx, client.Draft{ID: c.ID, To: c.To, Type: c.Type, Body: body, Attrs: attrs})
 	if err != nil {
 		return err
 	}
@@ -121,22 +130,26 @@ func ack(ctx context.Context, m client.Mailbox, msg client.Message) error {
 
 // line is what tail prints, in the words of the poll door.
 type line struct {
-	Seq    uint64     `json:"seq,omitempty"`
-	Prev   uint64     `json:"prev,omitempty"`
-	ID     string     `json:"id,omitempty"`
-	From   string     `json:"from,omitempty"`
-	To     string     `json:"to,omitempty"`
-	Device string     `json:"device,omitempty"`
-	Time   *time.Time `json:"time,omitempty"`
-	Type   string     `json:"type,omitempty"`
-	Body   *string    `json:"body,omitempty"`
-	Body64 []byte     `json:"body64,omitempty"`
+	Seq    uint64      `json:"seq,omitempty"`
+	Prev   uint64      `json:"prev,omitempty"`
+	ID     string      `json:"id,omitempty"`
+	From   string      `json:"from,omitempty"`
+	To     string      `json:"to,omitempty"`
+	Device string      `json:"device,omitempty"`
+	Time   *time.Time  `json:"time,omitempty"`
+	Type   string      `json:"type,omitempty"`
+	Body   *string     `json:"body,omitempty"`
+	Body64 []byte      `json:"body64,omitempty"`
+	Attrs  [][2]string `json:"attrs,omitempty"`
 }
 
 func lineOf(m client.Message) line {
 	l := line{Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: m.To, Device: m.Device, Type: m.Type}
 	if !m.Time.IsZero() {
 		l.Time = &m.Time
+	}
+	for _, a := range m.Attrs {
+		l.Attrs = append(l.Attrs, [2]string{a.Name, a.Value})
 	}
 	if text := string(m.Body); utf8.ValidString(text) && (m.Type == "" || strings.HasPrefix(m.Type, "text/") || strings.HasSuffix(m.Type, "json")) {
 		l.Body = &text

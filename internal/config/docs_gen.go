@@ -39,6 +39,7 @@ var docs = map[string]string{
 	"tls.client_ca":            "client_ca is a file with the authorities that sign clients' certificates,\nPEM, read when the server starts. Take one that signs for nothing else:\nwhoever it signs for logs in.",
 	"limits.body":              "body is the greatest length of a body in bytes. Default 1 MiB.",
 	"limits.attrs":             "attrs is the greatest total of a message's property names and values in\nbytes. Default 64 KiB.",
+	"limits.attr_count":        "attr_count is the greatest number of a message's properties. Default 256.",
 	"limits.boxes":             "boxes is the greatest number of boxes in one post. Default 1024.",
 	"retention.age":            "age is how long an entry is kept. Zero means for ever.",
 	"retention.count":          "count is how many entries a box keeps. Zero means all.",

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
@@ -89,7 +90,7 @@ func (l *link) messages(es []mailbox.Entry) (n int) {
 			m.Expires = e.Expires.UnixMilli()
 		}
 		for _, a := range e.Attrs {
-			if !ofDoor(a.Name) {
+			if !router.Private(a.Name) {
 				m.Attrs = append(m.Attrs, frame.Attr(a))
 			}
 		}

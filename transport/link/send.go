@@ -100,26 +100,12 @@ var urgencies = [...]mailbox.Urgency{
 // colon belong to that door alone", so a client may not set them.
 func takeAttrs(p *post, as []frame.Attr) error {
 	for _, a := range as {
-		if ofDoor(a.Name) {
+		if router.Private(a.Name) {
 			return fmt.Errorf("%w: the property %s belongs to the server", mailbox.ErrInvalid, a.Name)
 		}
 		p.Attrs = append(p.Attrs, mailbox.Attr(a))
 	}
 	return nil
-}
-
-// ofDoor reports whether a property belongs to a door.
-func ofDoor(name string) bool {
-	before, _, ok := strings.Cut(name, ":")
-	if !ok {
-		return false
-	}
-	for _, d := range router.Doors() {
-		if d.String() == before {
-			return true
-		}
-	}
-	return false
 }
 
 // answer answers the oldest sends as far as they are done.

@@ -171,11 +171,10 @@ func (c *client) fromMail(p *outgoing, e *mailbox.Entry) (ok bool) {
 	if e.Device != "" {
 		ps.User = append(ps.User, packet.Pair{Name: "device", Value: e.Device})
 	}
-	for _, a := range e.Attrs {
-		if n, ok := strings.CutPrefix(a.Name, mailAttr); ok {
-			ps.User = append(ps.User, packet.Pair{Name: n, Value: a.Value})
-		}
+	if e.Urgency != mailbox.UrgencyNormal {
+		ps.User = append(ps.User, packet.Pair{Name: "urgency", Value: e.Urgency.String()})
 	}
+	tell(&ps, e.Attrs)
 	if !e.Expires.IsZero() {
 		left := max(0, e.Expires.Sub(c.c.Now()))
 		ps.SetNum(packet.MessageExpiry, uint32(min((left+time.Second-1)/time.Second, forever)))

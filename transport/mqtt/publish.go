@@ -445,7 +445,8 @@ func words(err error) string {
 	return text
 }
 
-// mailAttr marks a user property of MQTT in the attributes of a message.
+// mailAttr marks a user property that only MQTT clients are to see, since at
+// another door its name would belong to the server.
 const mailAttr = "mqtt:"
 
 // describe takes what the properties of a PUBLISH say about a message.
@@ -456,15 +457,17 @@ func (c *client) describe(post *mailbox.Post, ps *packet.Properties) {
 	if ps.Has(packet.MessageExpiry) {
 		post.Expires = c.c.Now().Add(time.Duration(ps.Num(packet.MessageExpiry, 0)) * time.Second)
 	}
+	post.Attrs = request(post.Attrs, ps)
 	for _, u := range ps.User {
 		switch u.Name {
 		case "id":
 			post.ID = u.Value
 		case "urgency":
 			post.Urgency, _ = mailbox.ParseUrgency(u.Value)
-		case "seq", "prev", "from", "to", "time", "device": // ours to say
 		default:
-			post.Attrs = append(post.Attrs, mailbox.Attr{Name: mailAttr + u.Name, Value: u.Value})
+			if !serverSays(u.Name) {
+				post.Attrs = append(post.Attrs, mailbox.Attr{Name: attrName(u.Name), Value: u.Value})
+			}
 		}
 	}
 }

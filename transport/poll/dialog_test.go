@@ -176,7 +176,7 @@ func TestProperties(t *testing.T) {
 		alice> POST /v1/messages?device=phone {"to":"bob","id":"m1","type":"application/json","body":"{\"a\":1}","urgency":"very-low","expires":"2100-01-01T00:00:00Z","attrs":{"x":"1","y":["2","3"]}}
 		200 *
 		bob> GET /v1/inbox
-		200 {"messages":[{*"device":"phone",*"type":"application/json","body":"{\"a\":1}","expires":"2100-01-01T00:00:00.000Z","urgency":"very-low","attrs":{"x":"1","y":["2","3"]}}],"next":"*"}
+		200 {"messages":[{*"device":"phone",*"type":"application/json","body":"{\"a\":1}","expires":"2100-01-01T00:00:00.000Z","urgency":"very-low","attrs":[["x","1"],["y","2"],["y","3"]]}],"next":"*"}
 	`)
 }
 
@@ -198,6 +198,8 @@ func TestBadPosts(t *testing.T) {
 		{`{"to":"bob","body":"` + strings.Repeat("x", 100_001) + `"}`, `413 *too-large*"field":"body"}`},
 		{`{"to":"bob","body":"` + strings.Repeat("x", 200_000) + `"}`, `413 *too-large*`},
 		{`{"to":"bob","body":"hi","attrs":{"a":"` + long + `"}}`, `413 *too-large*"field":"attrs"}`},
+		{`{"to":"bob","body":"hi","attrs":[` + strings.Repeat(`["a","b"],`, 256) + `["a","b"]]}`, `413 *too-large*"field":"attrs"}`},
+		{`{"to":"bob","body":"hi","attrs":{"a\u0000":"1"}}`, `400 *bad-field*"field":"attrs"}`},
 		{`{"to":"bob","body":"hi","attrs":{"xmpp:x":"1"}}`, `400 *bad-field*"field":"attrs"}`},
 		{`{"to":"bob","body":"hi","id":"` + long + `"}`, `400 *bad-field*"field":"id"}`},
 		{`{"to":"bob","body":"hi","id":"a\u0000b"}`, `400 *bad-field*"field":"id"}`},

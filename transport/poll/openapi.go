@@ -26,14 +26,14 @@ const (
 type (
 	// Message is a message to be sent.
 	draftShape struct {
-		To      string         `json:"to" doc:"The recipient: a user, with or without the domain." example:"bob" minLength:"1" maxLength:"1024"`
-		ID      string         `json:"id,omitempty" doc:"Your own id for this message. Sending it again with the same id stores it once. Without one, a fresh id is made up and a retry is a new message." example:"order-4711-shipped" maxLength:"1024"`
-		Type    string         `json:"type,omitempty" doc:"The media type of the body. text/plain; charset=utf-8 when the body is text, application/octet-stream when it is base64." example:"text/plain; charset=utf-8"`
-		Body    *string        `json:"body,omitempty" doc:"The body as text. Either this or body64." example:"Your parcel is on its way."`
-		Body64  []byte         `json:"body64,omitempty" doc:"The body in base64." example:"iVBORw0KGgo="`
-		Expires any            `json:"expires,omitempty" doc:"When the message loses its worth: seconds from now, or a time of RFC 3339." example:"3600"`
-		Urgency string         `json:"urgency,omitempty" doc:"Whether a sleeping device should be woken (RFC 8030)." enum:"very-low,low,normal,high" example:"high"`
-		Attrs   map[string]any `json:"attrs,omitempty" doc:"Further properties: strings, or lists of strings."`
+		To      string  `json:"to" doc:"The recipient: a user, with or without the domain." example:"bob" minLength:"1" maxLength:"1024"`
+		ID      string  `json:"id,omitempty" doc:"Your own id for this message. Sending it again with the same id stores it once. Without one, a fresh id is made up and a retry is a new message." example:"order-4711-shipped" maxLength:"1024"`
+		Type    string  `json:"type,omitempty" doc:"The media type of the body. text/plain; charset=utf-8 when the body is text, application/octet-stream when it is base64." example:"text/plain; charset=utf-8"`
+		Body    *string `json:"body,omitempty" doc:"The body as text. Either this or body64." example:"Your parcel is on its way."`
+		Body64  []byte  `json:"body64,omitempty" doc:"The body in base64." example:"iVBORw0KGgo="`
+		Expires any     `json:"expires,omitempty" doc:"When the message loses its worth: seconds from now, or a time of RFC 3339." example:"3600"`
+		Urgency string  `json:"urgency,omitempty" doc:"Whether a sleeping device should be woken (RFC 8030)." enum:"very-low,low,normal,high" example:"high"`
+		Attrs   any     `json:"attrs,omitempty" doc:"Further properties: an object of strings or lists of strings, or a list of pairs of name and value, which keeps the order of all."`
 	}
 	batchShape struct {
 		Messages []draftShape `json:"messages" doc:"The messages, stored in this order." minItems:"1"`
@@ -55,19 +55,19 @@ type (
 		Results []resultShape `json:"results" doc:"One for each message, in the order of the request."`
 	}
 	messageShape struct {
-		Seq     uint64         `json:"seq" doc:"Its place in the box." example:"42"`
-		Prev    uint64         `json:"prev" doc:"The place of the message that this device had before it. If you do not have that one, you have missed something." example:"41"`
-		ID      string         `json:"id" doc:"The sender's id." example:"order-4711-shipped"`
-		From    string         `json:"from" doc:"The sender." example:"shop@example.org"`
-		Device  string         `json:"device,omitempty" doc:"The sender's device." example:"http"`
-		To      string         `json:"to" doc:"The recipient as the sender named him." example:"bob@example.org"`
-		Time    string         `json:"time" format:"date-time" doc:"When it was stored." example:"2026-01-02T03:04:05.678Z"`
-		Type    string         `json:"type" doc:"The media type of the body." example:"text/plain; charset=utf-8"`
-		Body    *string        `json:"body,omitempty" doc:"The body, when its type is text and it is UTF-8." example:"Your parcel is on its way."`
-		Body64  []byte         `json:"body64,omitempty" doc:"The body in base64, otherwise."`
-		Expires string         `json:"expires,omitempty" format:"date-time" doc:"When it loses its worth."`
-		Urgency string         `json:"urgency,omitempty" enum:"very-low,low,high" doc:"When it is not normal."`
-		Attrs   map[string]any `json:"attrs,omitempty" doc:"Further properties: strings, or lists of strings."`
+		Seq     uint64     `json:"seq" doc:"Its place in the box." example:"42"`
+		Prev    uint64     `json:"prev" doc:"The place of the message that this device had before it. If you do not have that one, you have missed something." example:"41"`
+		ID      string     `json:"id" doc:"The sender's id." example:"order-4711-shipped"`
+		From    string     `json:"from" doc:"The sender." example:"shop@example.org"`
+		Device  string     `json:"device,omitempty" doc:"The sender's device." example:"http"`
+		To      string     `json:"to" doc:"The recipient as the sender named him." example:"bob@example.org"`
+		Time    string     `json:"time" format:"date-time" doc:"When it was stored." example:"2026-01-02T03:04:05.678Z"`
+		Type    string     `json:"type" doc:"The media type of the body." example:"text/plain; charset=utf-8"`
+		Body    *string    `json:"body,omitempty" doc:"The body, when its type is text and it is UTF-8." example:"Your parcel is on its way."`
+		Body64  []byte     `json:"body64,omitempty" doc:"The body in base64, otherwise."`
+		Expires string     `json:"expires,omitempty" format:"date-time" doc:"When it loses its worth."`
+		Urgency string     `json:"urgency,omitempty" enum:"very-low,low,high" doc:"When it is not normal."`
+		Attrs   [][]string `json:"attrs,omitempty" doc:"Further properties: pairs of name and value, in the sender's order."`
 	}
 	trimmedShape struct {
 		From uint64 `json:"from" example:"3"`

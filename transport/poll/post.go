@@ -141,10 +141,16 @@ func (s *Server) fill(p *mailbox.Post, d *wire.Draft, now time.Time, prefix stri
 	}
 	attrs := 0
 	for _, a := range d.Attrs {
-		if attrs += len(a.Name) + len(a.Value); a.Name == "" || private(a.Name) {
+		if attrs += len(a.Name) + len(a.Value); a.Name == "" || router.Private(a.Name) {
 			return wire.NewProblem(wire.BadField, prefix+"attrs", "a name that is empty or begins with that of a door")
 		}
+		if err := checkName(prefix+"attrs", a.Name); err != nil {
+			return err
+		}
 		p.Attrs = append(p.Attrs, mailbox.Attr(a))
+	}
+	if n := len(d.Attrs); n > limits.AttrCount {
+		return wire.NewProblem(wire.TooLarge, prefix+"attrs", itoa(n)+" properties, at most "+itoa(limits.AttrCount))
 	}
 	if attrs > limits.Attrs {
 		return wire.NewProblem(wire.TooLarge, prefix+"attrs", itoa(attrs)+" bytes, at most "+itoa(limits.Attrs))
@@ -158,20 +164,6 @@ func (s *Server) fill(p *mailbox.Post, d *wire.Draft, now time.Time, prefix stri
 	}
 	p.ID, p.Type, p.Body, p.Urgency = d.ID, d.Type, d.Body, u
 	return nil
-}
-
-// private reports whether a property belongs to a door alone.
-func private(name string) bool {
-	door, _, ok := strings.Cut(name, ":")
-	if !ok {
-		return false
-	}
-	for _, d := range router.Doors() {
-		if door == d.String() {
-			return true
-		}
-	}
-	return false
 }
 
 // submit posts in order and waits for all. One Wake of many posts is enough,

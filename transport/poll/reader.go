@@ -177,7 +177,7 @@ func appendEntry(b []byte, e mailbox.Entry) []byte {
 		m.Urgency = e.Urgency.String()
 	}
 	for _, a := range e.Attrs {
-		if !private(a.Name) {
+		if !router.Private(a.Name) {
 			m.Attrs = append(m.Attrs, wire.Attr(a))
 		}
 	}

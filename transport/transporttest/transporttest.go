@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -222,6 +224,32 @@ func Run(t *testing.T, d Door, open func(*testing.T) *House) {
 		alice.send(text("bob", "2", "still here")) // the connection survives
 		bob.want("still here")
 	})
+	t.Run("Properties", func(t *testing.T) {
+		h := open(t)
+		alice, bob := dial(t, d, h, "alice", "phone"), dial(t, d, h, "bob", "phone")
+		many := make([]client.Attr, 256)
+		for i := range many {
+			many[i] = client.Attr{Name: fmt.Sprint("name ", i%200), Value: fmt.Sprint(i)}
+		}
+		alice.send(client.Draft{To: "bob", ID: "1", Body: []byte("one"), Attrs: many})
+		if m := bob.want("one"); !slices.Equal(m.Attrs, many) {
+			t.Errorf("received %q, want %q", m.Attrs, many)
+		}
+		for what, attrs := range map[string][]client.Attr{
+			"too many":           append(many, client.Attr{Name: "one", Value: "more"}),
+			"too long":           {{Name: "a", Value: strings.Repeat("x", 40<<10)}, {Name: "b", Value: strings.Repeat("x", 40<<10)}},
+			"a control in names": {{Name: "a\x01b"}},
+		} {
+			var no *client.Refused
+			if _, err := alice.trySend(client.Draft{To: "bob", ID: what, Body: []byte(what), Attrs: attrs}); !errors.As(err, &no) {
+				t.Errorf("properties that are %s: %v, want it refused", what, err)
+			}
+		}
+		alice.send(text("bob", "2", "two"))
+		if m := bob.want("two"); len(m.Attrs) > 0 {
+			t.Errorf("%q, where there were none", m.Attrs)
+		}
+	})
 	t.Run("MessageToOneself", func(t *testing.T) {
 		h := open(t)
 		alice := dial(t, d, h, "alice", "phone")
@@ -261,6 +289,34 @@ func binary(t *testing.T, from, to *device) {
 	}
 }
 
+// properties sends a message with properties and wants them in their order. A
+// door that has MQTT between may tell those of a request first.
+func properties(t *testing.T, from, to *device) {
+	t.Helper()
+	attrs := []client.Attr{
+		{Name: "zone", Value: "kitchen"}, {Name: "lang", Value: "de"}, {Name: "zone", Value: "hall"},
+		{Name: "ünï ✓ <&'>", Value: ` "<&'>" ✓ `}, {Name: "empty", Value: ""}, {Name: "zone", Value: "kitchen"},
+	}
+	request := []client.Attr{{Name: client.AttrResponse, Value: "im/to/alice"}, {Name: client.AttrCorrelation, Value: "7f"}}
+	from.send(client.Draft{To: "bob", ID: "attrs", Type: "application/json", Body: []byte(`{"on":true}`), Attrs: append(request, attrs...)})
+	m := to.recv()
+	to.ack(m)
+	if string(m.Body) != `{"on":true}` || m.Type != "application/json" {
+		t.Errorf("received %q of %q", m.Body, m.Type)
+	}
+	if want := append(request, attrs...); !slices.Equal(m.Attrs, want) {
+		t.Errorf("received properties\n     %q\nwant %q", m.Attrs, want)
+	}
+	// Bytes that are no text, and no type: the properties do not change it.
+	attrs = []client.Attr{{Name: client.AttrCorrelation64, Value: "AP8="}, {Name: "a", Value: "b"}}
+	from.send(client.Draft{To: "bob", ID: "attrs 2", Body: []byte("text"), Attrs: attrs})
+	m = to.recv()
+	to.ack(m)
+	if string(m.Body) != "text" || !slices.Equal(m.Attrs, attrs) {
+		t.Errorf("received %q with %q, want text with %q", m.Body, m.Attrs, attrs)
+	}
+}
+
 // Matrix holds a dialogue from each door to each door, and has a device leave
 // by one and return by another.
 func Matrix(t *testing.T, doors []Door, open func(*testing.T) *House) {
@@ -275,6 +331,7 @@ func Matrix(t *testing.T, doors []Door, open func(*testing.T) *House) {
 				alice.send(text("bob", "2", "line one\nline two"))
 				bob.want("line one\nline two")
 				binary(t, alice, bob)
+				properties(t, alice, bob)
 			})
 			if in.Name == out.Name {
 				continue

@@ -39,7 +39,7 @@ func TestADeviceComesBackByEveryWay(t *testing.T) {
 		}
 		return c
 	}
-	receive := func(c *client.Client, way, want string) {
+	receive := func(c *client.Client, way, want string) client.Message {
 		t.Helper()
 		m, err := c.Receive(ctx)
 		if err == nil {
@@ -48,6 +48,7 @@ func TestADeviceComesBackByEveryWay(t *testing.T) {
 		if err != nil || string(m.Body) != want {
 			t.Fatalf("by %s: %q, %v; want %q; %+v", way, m.Body, err, want, c.State())
 		}
+		return m
 	}
 	alice := connect(ways[1], "alice", others)
 	defer alice.Close()
@@ -55,7 +56,7 @@ func TestADeviceComesBackByEveryWay(t *testing.T) {
 		for _, way := range ways {
 			queued := fmt.Sprint("queued for ", way.Name, round)
 			c := connect(nowhere, "bob", store)
-			if _, err := c.Queue(client.Draft{To: "alice", Body: []byte(queued)}); err != nil {
+			if _, err := c.Queue(client.Draft{To: "alice", Body: []byte(queued), Attrs: []client.Attr{{Name: "kept", Value: "too"}}}); err != nil {
 				t.Fatal(err)
 			}
 			c.Close()
@@ -68,7 +69,9 @@ func TestADeviceComesBackByEveryWay(t *testing.T) {
 			for i := range 3 {
 				receive(c, way.Name, fmt.Sprint(way.Name, round, i))
 			}
-			receive(alice, "link", queued)
+			if m := receive(alice, "link", queued); len(m.Attrs) != 1 || m.Attrs[0].Value != "too" {
+				t.Errorf("by %s: properties of what was queued: %v", way.Name, m.Attrs)
+			}
 			if err := c.Close(); err != nil {
 				t.Errorf("close by %s: %v", way.Name, err)
 			}

@@ -131,6 +131,7 @@ func (x *client) appendMessage(b []byte, e *mailbox.Entry, to string) []byte {
 	b = append(append(b, decl...), '>')
 	b = x.appendBody(b, e, extra)
 	b = append(b, extra.Inner()...)
+	b = appendProperties(b, e, extra)
 	b = append(b, "<stanza-id xmlns='"+nsSID+"'"...)
 	b = stream.AppendAttr(b, "by", x.bare)
 	b = stream.AppendAttr(b, "id", itoa(int(e.Seq)))

@@ -32,6 +32,7 @@ type content struct {
 	body     stream.Element // the first <body/>
 	bodies   int
 	data     stream.Element // XEP-0231
+	headers  stream.Element // XEP-0131, if they become properties of the message
 	origin   string         // XEP-0359 origin-id
 	others   int            // child elements besides those and what is stripped
 	states   int            // of others, chat states
@@ -55,6 +56,7 @@ func (x *client) stamped(c stream.Element) bool {
 }
 
 func (x *client) look(e stream.Element) (ct content) {
+	headers := 0
 	for c := range e.Children() {
 		name := string(c.Name())
 		switch ns := string(c.NS()); {
@@ -66,6 +68,9 @@ func (x *client) look(e stream.Element) (ct content) {
 			}
 		case name == "data" && ns == nsBoB && c.Attr("cid") != "" && ct.data.Zero():
 			ct.data = c
+		case name == "headers" && ns == nsSHIM:
+			headers++
+			ct.headers = c
 		case name == "origin-id" && ns == nsSID:
 			ct.origin = c.Attr("id")
 		case ns == nsHints && (name == "no-store" || name == "no-permanent-store"):
@@ -79,6 +84,10 @@ func (x *client) look(e stream.Element) (ct content) {
 		default:
 			ct.others++
 		}
+	}
+	if headers != 1 || ct.bodies == 0 && ct.data.Zero() || !plainHeaders(ct.headers) {
+		ct.headers = stream.Element{}
+		ct.others += headers
 	}
 	return ct
 }
@@ -154,7 +163,13 @@ func (x *client) post(e stream.Element, ct *content, kind string) (*mailbox.Post
 	if lang := e.Attr("xml:lang"); lang != "" {
 		p.Attrs = append(p.Attrs, mailbox.Attr{Name: attrLang, Value: lang})
 	}
-	drop := func(c stream.Element) bool { return x.stamped(c) || isOrigin(c) }
+	if !ct.headers.Zero() {
+		p.Attrs = appendHeaders(p.Attrs, ct.headers)
+	}
+	taken := func(c stream.Element) bool {
+		return x.stamped(c) || isOrigin(c) || !ct.headers.Zero() && c.Is(nsSHIM, "headers")
+	}
+	drop := taken
 	switch {
 	case !ct.data.Zero():
 		data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(ct.data.Text()), ""))
@@ -165,7 +180,7 @@ func (x *client) post(e stream.Element, ct *content, kind string) (*mailbox.Post
 		if p.Type == "" {
 			p.Type = "application/octet-stream"
 		}
-		drop = func(c stream.Element) bool { return x.stamped(c) || isOrigin(c) || c.Is(nsBoB, "data") }
+		drop = func(c stream.Element) bool { return taken(c) || c.Is(nsBoB, "data") }
 		if ct.others == 0 && ct.bodies > 0 && ct.body.Text() == describe(p.Type, len(data)) {
 			return p, nil // as our own description, which is made anew
 		}
@@ -183,9 +198,7 @@ func (x *client) post(e stream.Element, ct *content, kind string) (*mailbox.Post
 			if ct.others == 0 {
 				return p, nil
 			}
-			drop = func(c stream.Element) bool {
-				return x.stamped(c) || isOrigin(c) || c.Is(stream.NSClient, "body")
-			}
+			drop = func(c stream.Element) bool { return taken(c) || c.Is(stream.NSClient, "body") }
 		}
 	}
 	p.Attrs = append(p.Attrs, mailbox.Attr{Name: attrStanza, Value: string(e.AppendInner(nil, drop))})

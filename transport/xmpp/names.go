@@ -16,6 +16,7 @@ const (
 	nsVCard      = "vcard-temp"                             // XEP-0054
 	nsChatStates = "http://jabber.org/protocol/chatstates"  // XEP-0085
 	nsVersion    = "jabber:iq:version"                      // XEP-0092
+	nsSHIM       = "http://jabber.org/protocol/shim"        // XEP-0131
 	nsSM         = "urn:xmpp:sm:3"                          // XEP-0198
 	nsPing       = "urn:xmpp:ping"                          // XEP-0199
 	nsTime       = "urn:xmpp:time"                          // XEP-0202

@@ -36,7 +36,8 @@ type house struct {
 	close   func()
 	release func()
 	ear     ear
-	previd  string // the last that the server gave
+	previd  string         // the last that the server gave
+	attrs   []mailbox.Attr // of the next post
 }
 
 func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
@@ -176,12 +177,14 @@ func (h *house) decode(p []byte) (string, int, error) {
 // do knows:
 //
 //	! drain                        the server stops
+//	! attr name value              a property of the next post
 //	! post from to id type text    a message from another door; text may be
 //	                               quoted as in Go, type - is none
 //	! fill bob to 300                so many messages from another door
 //	! hold, ! release              the disk is slow
 //	! full, ! space                the disk is full
 //	! end user                     the account's sessions end
+//	! properties user 3 "name" "value" …  fails if message 3 has others
 //	! cursor user device 3         fails if the device is not there
 //	! signal from device to kind   a word of the moment from another door
 //	! hear user device             a session at another door
@@ -197,6 +200,30 @@ func (h *house) do(words []string) error {
 			text = q
 		}
 		return h.post(words[1], words[2], words[3], strings.Trim(words[4], "-"), text)
+	case "attr":
+		name, err := strconv.Unquote(words[1])
+		value, err2 := strconv.Unquote(strings.Join(words[2:], " "))
+		h.attrs = append(h.attrs, mailbox.Attr{Name: name, Value: value})
+		return errors.Join(err, err2)
+	case "properties":
+		seq, err := strconv.ParseUint(words[2], 10, 64)
+		if err != nil {
+			return err
+		}
+		es, _, err := h.core.Mail.Read(h.ctx, nil, words[1]+"@localhost", mailbox.Seq(seq-1), 1, 1<<20)
+		if err != nil || len(es) == 0 {
+			return fmt.Errorf("%d entries, %w", len(es), err)
+		}
+		got := ""
+		for _, a := range es[0].Attrs {
+			if !router.Private(a.Name) {
+				got += fmt.Sprintf(" %q %q", a.Name, a.Value)
+			}
+		}
+		if want := " " + strings.Join(words[3:], " "); strings.TrimSpace(got) != strings.TrimSpace(want) {
+			return fmt.Errorf("properties%s", got)
+		}
+		return nil
 	case "fill":
 		n, err := strconv.Atoi(words[2])
 		for i := range n {
@@ -258,7 +285,8 @@ func (e ear) Signal(_ string, s *router.Signal) bool {
 
 func (h *house) post(from, to, id, kind, body string) error {
 	bell := make(chan struct{}, 1)
-	p := &mailbox.Post{Message: mailbox.Message{ID: id, Type: kind, Body: []byte(body)}, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
+	p := &mailbox.Post{Message: mailbox.Message{ID: id, Type: kind, Body: []byte(body), Attrs: h.attrs}, Notify: mailbox.WakeFunc(func() { bell <- struct{}{} })}
+	h.attrs = nil
 	if err := h.core.Router.Submit(router.Poll, auth.Who{User: from + "@localhost", Device: "curl"}, to, p); err != nil {
 		return err
 	}

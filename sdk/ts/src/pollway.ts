@@ -37,7 +37,7 @@ interface Item {
   body64?: string;
   expires?: string;
   urgency?: Urgency;
-  attrs?: Record<string, string | string[]>;
+  attrs?: Attr[];
 }
 
 interface Inbox {
@@ -339,21 +339,18 @@ function reason(e: unknown): End {
 
 function message(m: Item): Message {
   const data = m.body64 !== undefined ? Uint8Array.from(atob(m.body64), (c) => c.charCodeAt(0)) : new TextEncoder().encode(m.body ?? '');
-  const attrs = Object.entries(m.attrs ?? {}).flatMap(([name, v]) => [v].flat().map((value) => [name, value] as Attr));
   return new Message({
     seq: m.seq, prev: m.prev, id: m.id, from: m.from, to: m.to, device: m.device ?? '', time: new Date(m.time),
-    expires: m.expires === undefined ? undefined : new Date(m.expires), type: m.type, urgency: m.urgency ?? 'normal', attrs, data, left: 0,
+    expires: m.expires === undefined ? undefined : new Date(m.expires), type: m.type, urgency: m.urgency ?? 'normal', attrs: m.attrs ?? [], data, left: 0,
   });
 }
 
 function draft(e: Entry, now: number): unknown {
-  const attrs: Record<string, string[]> = {};
-  for (const [name, value] of e.attrs) (attrs[name] ??= []).push(value);
   return {
     to: e.to, id: e.id, ...content(e),
     ...(e.expires === 0 ? {} : { expires: Math.max(e.expires - now, 1) / 1000 }),
     ...(e.urgency === 'normal' ? {} : { urgency: e.urgency }),
-    ...(e.attrs.length === 0 ? {} : { attrs }),
+    ...(e.attrs.length === 0 ? {} : { attrs: e.attrs }),
   };
 }
 

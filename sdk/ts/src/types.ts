@@ -21,7 +21,7 @@ export interface Draft {
   expires?: number;
   /** How much it matters to a device that saves its battery; "normal" by default. */
   urgency?: Urgency;
-  /** Properties that travel with the message. */
+  /** Properties that travel with the message, in this order; a name may occur more than once. */
   attrs?: Attr[];
 }
 

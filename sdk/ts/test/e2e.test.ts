@@ -117,7 +117,7 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
       const again = await alice.send({ to: 'bob', body: 'héllo', id: receipt.id });
       assert.deepEqual(again, { ...receipt, duplicate: true });
       await alice.send({
-        to: 'bob@localhost', data: Uint8Array.of(0, 255, 10), type: 'application/cbor', urgency: 'high', expires: 3600_000, attrs: [['lang', 'fr']],
+        to: 'bob@localhost', data: Uint8Array.of(0, 255, 10), type: 'application/cbor', urgency: 'high', expires: 3600_000, attrs: [['zone', 'b'], ['lang', 'fr'], ['zone', 'a']],
       });
       await assert.rejects(alice.send({ to: 'nobody', body: 'x' }), (e: RefusedError) => e.code === 'unknown-recipient');
       await assert.rejects(alice.send({ to: 'bob', data: new Uint8Array(5 << 20) }), (e: RefusedError) => e.code === 'too-large');
@@ -126,7 +126,7 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
       assert.deepEqual(await r.until(3), ['héllo', '\0\ufffd\n', 'last']);
       const [m, n] = r.messages;
       assert.deepEqual([m!.id, m!.from, m!.to, m!.type, m!.seq], [receipt.id, 'alice@localhost', 'bob@localhost', 'text/plain; charset=utf-8', receipt.seq]);
-      assert.deepEqual([n!.type, n!.urgency, n!.attrs, [...n!.data]], ['application/cbor', 'high', [['lang', 'fr']], [0, 255, 10]]);
+      assert.deepEqual([n!.type, n!.urgency, n!.attrs, [...n!.data]], ['application/cbor', 'high', [['zone', 'b'], ['lang', 'fr'], ['zone', 'a']], [0, 255, 10]]);
       assert.ok(n!.expires!.getTime() > n!.time.getTime());
       assert.equal(bob.state.way, way);
       assert.equal(alice.address, 'alice@localhost');

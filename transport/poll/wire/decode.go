@@ -240,8 +240,11 @@ func (s *scanner) expires(d *Draft) {
 	d.TTL = max(time.Duration(sec*1000)*time.Millisecond, time.Millisecond)
 }
 
-// attrs takes an object of strings or lists of strings.
+// attrs takes an object of strings or lists of strings, or a list of pairs.
 func (s *scanner) attrs() []Attr {
+	if s.peek() == '[' {
+		return s.pairs()
+	}
 	var as []Attr
 	names := map[string]bool{}
 	first := true
@@ -262,6 +265,29 @@ func (s *scanner) attrs() []Attr {
 		for s.expectOpen('[', &inner, ""); s.more(']', &inner, ""); {
 			as = append(as, Attr{name, string(s.raw(""))})
 		}
+	}
+	if s.err != nil {
+		return nil
+	}
+	return as
+}
+
+func (s *scanner) pairs() []Attr {
+	var as []Attr
+	first := true
+	for s.expectOpen('[', &first, ""); s.more(']', &first, ""); {
+		var pair [2]string
+		n, inner := 0, true
+		for s.expectOpen('[', &inner, ""); s.more(']', &inner, ""); n++ {
+			v := string(s.raw(""))
+			if n < len(pair) {
+				pair[n] = v
+			}
+		}
+		if n != len(pair) {
+			s.fail(BadJSON, "", "a property is a pair of name and value")
+		}
+		as = append(as, Attr{pair[0], pair[1]})
 	}
 	if s.err != nil {
 		return nil

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"mime"
 	"strconv"
 	"strings"
@@ -135,48 +134,20 @@ func appendBody(b, body []byte, binary bool) []byte {
 	return append(b, '"')
 }
 
-// appendAttrs appends the properties in the order in which their names first
-// occur.
+// appendAttrs appends the properties as a list of pairs.
 func appendAttrs(b []byte, as []Attr) []byte {
 	if len(as) == 0 {
 		return b
 	}
-	b = append(b, `,"attrs":{`...)
-	sep := false
+	b = append(b, `,"attrs":`...)
 	for i, a := range as {
-		if indexAttr(as[:i], a.Name) >= 0 {
-			continue // written with the first of that name
-		}
-		if sep {
-			b = append(b, ',')
-		}
-		sep = true
+		b = append(b, "[,"[min(i, 1)], '[')
 		b = AppendString(b, a.Name)
-		b = append(b, ':')
-		if indexAttr(as[i+1:], a.Name) < 0 {
-			b = AppendString(b, a.Value)
-			continue
-		}
-		open := byte('[')
-		for _, o := range as[i:] {
-			if o.Name == a.Name {
-				b = append(b, open)
-				b = AppendString(b, o.Value)
-				open = ','
-			}
-		}
+		b = append(b, ',')
+		b = AppendString(b, a.Value)
 		b = append(b, ']')
 	}
-	return append(b, '}')
-}
-
-func indexAttr(as []Attr, name string) int {
-	for i := range as {
-		if as[i].Name == name {
-			return i
-		}
-	}
-	return -1
+	return append(b, ']')
 }
 
 // AppendString appends s as a JSON string.
@@ -236,19 +207,19 @@ func appendString[T string | []byte](b []byte, s T) []byte {
 // are passed over, so that an older client can read a newer server.
 func (m *Message) UnmarshalJSON(in []byte) error {
 	var j struct {
-		Seq     uint64                     `json:"seq"`
-		Prev    uint64                     `json:"prev"`
-		ID      string                     `json:"id"`
-		From    string                     `json:"from"`
-		Device  string                     `json:"device"`
-		To      string                     `json:"to"`
-		Time    time.Time                  `json:"time"`
-		Type    string                     `json:"type"`
-		Body    *string                    `json:"body"`
-		Body64  []byte                     `json:"body64"`
-		Expires time.Time                  `json:"expires"`
-		Urgency string                     `json:"urgency"`
-		Attrs   map[string]json.RawMessage `json:"attrs"`
+		Seq     uint64      `json:"seq"`
+		Prev    uint64      `json:"prev"`
+		ID      string      `json:"id"`
+		From    string      `json:"from"`
+		Device  string      `json:"device"`
+		To      string      `json:"to"`
+		Time    time.Time   `json:"time"`
+		Type    string      `json:"type"`
+		Body    *string     `json:"body"`
+		Body64  []byte      `json:"body64"`
+		Expires time.Time   `json:"expires"`
+		Urgency string      `json:"urgency"`
+		Attrs   [][2]string `json:"attrs"`
 	}
 	if err := json.Unmarshal(in, &j); err != nil {
 		return err
@@ -258,19 +229,8 @@ func (m *Message) UnmarshalJSON(in []byte) error {
 	if j.Body != nil {
 		m.Body = []byte(*j.Body)
 	}
-	for name, raw := range j.Attrs {
-		var one string
-		if json.Unmarshal(raw, &one) == nil {
-			m.Attrs = append(m.Attrs, Attr{name, one})
-			continue
-		}
-		var many []string
-		if err := json.Unmarshal(raw, &many); err != nil {
-			return fmt.Errorf("wire: attrs: %w", err)
-		}
-		for _, v := range many {
-			m.Attrs = append(m.Attrs, Attr{name, v})
-		}
+	for _, a := range j.Attrs {
+		m.Attrs = append(m.Attrs, Attr{a[0], a[1]})
 	}
 	return nil
 }

@@ -38,8 +38,9 @@ type Draft struct {
 	Attrs   []Attr
 }
 
-// Attr is one property of a message. In JSON they are an object; a name that
-// occurs more than once has an array of values.
+// Attr is one property of a message. In JSON they are a list of pairs, name
+// and value; a draft may have an object instead, in which a name that occurs
+// more than once has a list of values.
 type Attr struct{ Name, Value string }
 
 // Message is a message in an inbox.

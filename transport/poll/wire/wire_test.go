@@ -27,6 +27,9 @@ func TestDecodePost(t *testing.T) {
 		{`{"to":"bob","body":"x","expires":"2030-01-02T04:04:05.6+01:00"}`, Post{Drafts: []Draft{{To: "bob", Body: []byte("x"), Expires: date}}}},
 		{`{"to":"bob","body":"x","id":null,"attrs":{"a":"1","b":["2","3"]}}`,
 			Post{Drafts: []Draft{{To: "bob", Body: []byte("x"), Attrs: []Attr{{"a", "1"}, {"b", "2"}, {"b", "3"}}}}}},
+		{`{"to":"bob","body":"x","attrs":[ ["b","2"], ["a","1"],["b", ""] ]}`,
+			Post{Drafts: []Draft{{To: "bob", Body: []byte("x"), Attrs: []Attr{{"b", "2"}, {"a", "1"}, {"b", ""}}}}}},
+		{`{"to":"bob","body":"x","attrs":[]}`, Post{Drafts: []Draft{{To: "bob", Body: []byte("x")}}}},
 		{`[{"to":"a","body":"1"},{"to":"b","body":"2"}]`,
 			Post{Batch: true, Drafts: []Draft{{To: "a", Body: []byte("1")}, {To: "b", Body: []byte("2")}}}},
 		{`{"messages":[{"to":"a","body":"1"}]}`, Post{Batch: true, Drafts: []Draft{{To: "a", Body: []byte("1")}}}},
@@ -88,6 +91,11 @@ func TestDecodePostRefuses(t *testing.T) {
 		{`{"to":"bob","body":"x","attrs":{"a":1}}`, BadJSON, "attrs"},
 		{`{"to":"bob","body":"x","attrs":{"a":"1","a":"2"}}`, BadJSON, "attrs"},
 		{`{"to":"bob","body":"x","attrs":[["a"]]}`, BadJSON, "attrs"},
+		{`{"to":"bob","body":"x","attrs":[["a","b","c"]]}`, BadJSON, "attrs"},
+		{`{"to":"bob","body":"x","attrs":[[]]}`, BadJSON, "attrs"},
+		{`{"to":"bob","body":"x","attrs":[["a",1]]}`, BadJSON, "attrs"},
+		{`{"to":"bob","body":"x","attrs":["a","b"]}`, BadJSON, "attrs"},
+		{`{"to":"bob","body":"x","attrs":[["a","b"]`, BadJSON, "attrs"},
 		{`[]`, MissingField, "messages"},
 		{`{}`, MissingField, "to"},
 		{`[{"to":"a","body":"1"},{"to":"b"}]`, MissingField, "messages[1].body"},
@@ -170,7 +178,7 @@ func TestAppendMessage(t *testing.T) {
 		Attrs: []Attr{{"x", "1"}, {"y", "2"}, {"x", "3"}}}
 	const want = `{"seq":2,"prev":1,"id":"m1","from":"a@h","device":"phone","to":"b@h","time":"2023-11-14T22:13:20.123Z",` +
 		`"type":"text/plain","body":"<hi> \"\\\n\u0000\u2028é","expires":"2027-01-15T08:00:00.000Z","urgency":"high",` +
-		`"attrs":{"x":["1","3"],"y":"2"}}`
+		`"attrs":[["x","1"],["y","2"],["x","3"]]}`
 	if got := string(AppendMessage(nil, &m)); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -210,6 +218,7 @@ func FuzzDecodePost(f *testing.F) {
 	for _, s := range []string{
 		`{"to":"bob","body":"hi"}`,
 		`[{"to":"bob","id":"1","type":"a/b","body64":"AP8=","expires":1.5,"urgency":"low","attrs":{"a":"b","c":["d","e"]}}]`,
+		`{"to":"bob","body":"hi","attrs":[["a","b"],["c","d"],["a",""]]}`,
 		`{"messages":[{"to":"a","body":"\ud83d\ude00\u0000","expires":"2030-01-02T03:04:05Z"}]}`,
 		`{"to":"\ud800","body":"\u12"}`, "[[[[", `{"to":null,"body":null,"messages":[]}`,
 	} {

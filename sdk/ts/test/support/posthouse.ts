@@ -29,7 +29,7 @@ function hasGo(): boolean {
 
 export const withoutServer = missing('Go, to build the server with,', hasGo());
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const s = createServer();
   s.listen(0, '127.0.0.1');
   await once(s, 'listening');
@@ -48,6 +48,8 @@ export class Posthouse {
   readonly links: number;
   /** Its certificate, which it makes itself for localhost. */
   readonly certificate = join(this.#dir, 'cert.pem');
+  /** What serve is told besides. */
+  args: string[] = [];
   #process: ChildProcess | undefined;
 
   private constructor([http, https, link, links]: [number, number, number, number]) {
@@ -71,7 +73,7 @@ export class Posthouse {
   async start(): Promise<void> {
     const at = (port: number) => `127.0.0.1:${port}`;
     const doors = ['--http', at(this.http), '--https', at(this.https), '--link', at(this.link), '--links', at(this.links), '--mqtt=', '--xmpp='];
-    const p = spawn(this.#binary, ['serve', '--data', this.#dir, ...doors], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const p = spawn(this.#binary, ['serve', '--data', this.#dir, ...doors, ...this.args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = p;
     let log = '';
     p.stderr!.on('data', (b: Buffer) => (log = (log + b.toString()).slice(-4000)));

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/posthouse-im/posthouse/address"
 )
@@ -16,6 +17,44 @@ type Signal struct {
 	To     string // the recipient's bare address; Signal fills it in
 	Kind   string // "composing", "paused", "online", …; see docs/link.md
 	Body   []byte
+}
+
+// Bounds of a signal in bytes, the same at every door.
+const (
+	MaxKind   = 64
+	MaxSignal = 1024
+)
+
+// Rate bounds how often somebody says something: so many words in a second,
+// and four seconds' worth at once. The zero value has not said anything.
+type Rate struct {
+	credit int64 // milliseconds of the rate that are not used
+	at     int64 // Unix milliseconds, when that was reckoned
+}
+
+const maxCredit = 4000
+
+// Take reports whether one more may be said now, and then takes note of it.
+func (r *Rate) Take(perSecond int, now time.Time) bool {
+	r.reckon(now)
+	cost := int64(1000 / max(perSecond, 1))
+	if r.credit < cost {
+		return false
+	}
+	r.credit -= cost
+	return true
+}
+
+// Full reports whether it is as if nothing had been said.
+func (r *Rate) Full(now time.Time) bool {
+	r.reckon(now)
+	return r.credit == maxCredit
+}
+
+func (r *Rate) reckon(now time.Time) {
+	ms := now.UnixMilli()
+	r.credit = min(r.credit+max(ms-r.at, 0), maxCredit)
+	r.at = ms
 }
 
 // Hearer is a Client that takes signals.

@@ -5,11 +5,38 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
+
+func TestRate(t *testing.T) {
+	now := time.Now()
+	var r router.Rate
+	said := func() (n int) {
+		for r.Take(5, now) {
+			n++
+		}
+		return n
+	}
+	if n := said(); n != 20 || r.Full(now) {
+		t.Errorf("%d at once", n)
+	}
+	now = now.Add(time.Second)
+	if n := said(); n != 5 {
+		t.Errorf("%d in a second", n)
+	}
+	now = now.Add(time.Hour)
+	if !r.Full(now) {
+		t.Error("an hour was not enough")
+	}
+	now = now.Add(-time.Hour) // a clock that is set back
+	if n := said(); n != 20 {
+		t.Errorf("%d after an hour", n)
+	}
+}
 
 // ear is a peer that takes signals.
 type ear struct {

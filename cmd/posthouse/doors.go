@@ -159,7 +159,7 @@ func (d *doors) sources() map[router.Door]func() metrics.Door {
 				internal += r.Class[5]
 			}
 			return metrics.Door{
-				Connections: uint64(max(0, st.Conns)), BytesIn: st.BytesIn, BytesOut: st.BytesOut,
+				Connections: uint64(max(0, st.Conns)), BytesIn: st.BytesIn, BytesOut: st.BytesOut, Dropped: &st.Dropped,
 				Errors: map[string]uint64{"refused": refused, "internal": internal},
 			}
 		},

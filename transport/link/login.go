@@ -240,7 +240,7 @@ func (l *link) verified(r *login) {
 	}
 	if l.signals != nil {
 		w.Caps |= frame.CapSignals
-		l.signals.begin(now)
+		l.signals.wants.Store(true)
 		l.signals.shows = r.shows
 	}
 	l.learn(r.found[0], r.found[1])

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
@@ -17,9 +16,8 @@ type signals struct {
 	wants atomic.Bool          // it takes them now
 	news  atomic.Pointer[word] // from others, the newest first
 
-	credit int64    // milliseconds of the rate that it has not used
-	at     int64    // Unix milliseconds, when it was reckoned
-	shows  *showing // nil if the device has told nobody that it is online
+	says  router.Rate
+	shows *showing // nil if the device has told nobody that it is online
 }
 
 // word is a signal that waits to be written.
@@ -31,14 +29,6 @@ type word struct {
 
 // maxWords is how many signals may wait for a connection.
 const maxWords = 32
-
-// burst is for how many seconds a client may save up its rate.
-const burst = 4
-
-func (g *signals) begin(now time.Time) {
-	g.at, g.credit = now.UnixMilli(), burst*1000
-	g.wants.Store(true)
-}
 
 // Signal implements router.Hearer. What cannot be told at once is dropped:
 // it would be stale.
@@ -103,15 +93,10 @@ func (l *link) signal(raw frame.Raw) error {
 		return err
 	}
 	g := l.signals
-	now := l.c.Now().UnixMilli()
-	g.credit = min(g.credit+max(now-g.at, 0), burst*1000)
-	g.at = now
-	cost := int64(1000 / l.d.cfg.SignalRate)
-	if g.credit < cost || l.end.Load() != 0 {
+	if l.end.Load() != 0 || !g.says.Take(l.d.cfg.SignalRate, l.c.Now()) {
 		l.d.stats.dropped.Add(1)
 		return nil
 	}
-	g.credit -= cost
 	if (f.Kind == frame.Online || f.Kind == frame.Offline) && !l.show(to, f.Kind == frame.Online) {
 		return nil
 	}

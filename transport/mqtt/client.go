@@ -77,6 +77,7 @@ type extra struct {
 	auth   *exchange      // enhanced authentication under way
 	method string         // of enhanced authentication, if it was used
 	mail   *attachment    // of the mailbox, under way
+	says   router.Rate    // how many signals it may say
 	round  roundOfRecords // records to be written at the end of this round
 	// vouched is who the client is where the server itself says so and keeps time
 	// for it, as for a sensor or a bridge; nil for all others.
@@ -237,6 +238,7 @@ func (c *client) settle() error {
 		}
 	}
 	if c.inbox != nil {
+		c.hear()
 		if err := c.inbox.pump(); err != nil {
 			return c.refuse(0, err)
 		}

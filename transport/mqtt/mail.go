@@ -20,6 +20,7 @@ type attachment struct {
 	over bool // nobody wants it any more
 	sess *router.Session
 	err  error
+	ear  *ear
 }
 
 // cancel says that nobody wants the attachment any more.
@@ -40,16 +41,17 @@ func (a *attachment) cancel() {
 func (c *client) join() {
 	if c.inbox != nil {
 		c.inbox.parting = false
+		c.tune()
 		return
 	}
 	if c.x != nil && c.x.mail != nil {
 		return
 	}
-	a := new(attachment)
+	a := &attachment{ear: &ear{bell: (*bell)(c)}}
 	c.more().mail = a
 	who := c.who()
 	ok := c.srv.core.Auth.Go(func() {
-		sess, err := c.srv.core.Router.Attach(background, router.MQTT, who, (*bell)(c))
+		sess, err := c.srv.core.Router.Attach(background, router.MQTT, who, a.ear)
 		a.mu.Lock()
 		a.done, a.sess, a.err = true, sess, err
 		if a.over && sess != nil {
@@ -87,13 +89,14 @@ func (c *client) joined() error {
 		c.srv.log.Error("mqtt: attach", "err", err, "user", c.user(), "device", c.device())
 		return &packet.Error{Code: packet.UnspecifiedError, Text: "the mailbox cannot be read at present"}
 	}
-	c.inbox = &stream{c: c, sess: sess, ids: inboxIDs, place: new(place)}
+	c.inbox = &stream{c: c, sess: sess, ids: inboxIDs, place: new(place), ear: a.ear}
 	if k := c.s.kept.Load(); k != nil {
 		c.inbox.place, c.inbox.record = &k.inbox, relMailKey(c.s.key)
 		if k.inbox.unsure { // nobody remembers; see loadPlace
 			k.inbox.sent, k.inbox.unsure = min(k.inbox.sent, sess.Acked()+mailbox.Seq(c.srv.cfg.MaxInflight)), false
 		}
 	}
+	c.tune()
 	c.part() // it may have unsubscribed meanwhile
 	return nil
 }
@@ -102,6 +105,7 @@ func (c *client) joined() error {
 func (c *client) part() {
 	for i := range c.s.subs {
 		if c.s.subs[i].sub == nil {
+			c.tune()
 			return
 		}
 	}

@@ -7,6 +7,9 @@
 //	im/inbox/{from}     receive: what came, the body as it is
 //	im/sent/{to}        receive: what the user's other devices sent
 //
+//	im/signal-to/{address}/{kind}   publish: a word of the moment, kept nowhere
+//	im/signal/{from}/{kind}         receive: what others say of the moment
+//
 // All other topics are a plain broker. What a message costs depends on who
 // wants it:
 //
@@ -56,6 +59,9 @@ type Config struct {
 	// MaxInflight is how many QoS 1 and 2 messages are in flight to one client
 	// at most, whatever its own Receive Maximum. At most 1024. Default 1024.
 	MaxInflight int
+	// SignalRate is how many words of the moment (im/signal-to/…) a client may
+	// say in a second; four seconds' worth may come at once. Default 5.
+	SignalRate int
 	// MaxQueue is how many QoS 1 and 2 messages wait in memory for a client
 	// whose session ends with its connection. What comes beyond that is
 	// dropped and counted. Default 1000.
@@ -136,6 +142,7 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxPacket, l.Body+128<<10)
 	def(&c.ReceiveMaximum, 1024)
 	c.ReceiveMaximum = min(c.ReceiveMaximum, 65535)
+	def(&c.SignalRate, 5)
 	def(&c.MaxInflight, maxWindow)
 	c.MaxInflight = min(c.MaxInflight, maxWindow)
 	def(&c.MaxQueue, 1000)

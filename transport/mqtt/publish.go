@@ -396,9 +396,13 @@ func (c *client) unsaved(a *pending, err error) error {
 
 // submit posts to the mailbox of a user: im/to/{address}.
 func (c *client) submit(p *packet.Publish) error {
+	may := c.users > 0 && !c.isBridge()
+	if rest, ok := strings.CutPrefix(string(p.Topic), sayPrefix); ok && may {
+		return c.signal(p, rest)
+	}
 	to, ok := strings.CutPrefix(string(p.Topic), toPrefix)
-	if !ok || to == "" || c.users == 0 || c.isBridge() {
-		return c.decline(p, packet.NotAuthorized, "only im/to/{address} may be published to")
+	if !ok || to == "" || !may {
+		return c.decline(p, packet.NotAuthorized, "only im/to/{address} and im/signal-to/{address}/{kind} may be published to")
 	}
 	post := &mailbox.Post{}
 	post.Body = bytes.Clone(p.Payload)

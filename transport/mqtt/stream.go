@@ -41,6 +41,9 @@ type stream struct {
 	// parting says that nothing more is to be handed out: the client has
 	// unsubscribed, and what is in flight is brought to its end.
 	parting bool
+	// deaf says that nothing that is stored is subscribed to: see tune.
+	deaf bool
+	ear  *ear // of the mailbox; nil for a queue
 	// due says that the record of what is released is not up to date.
 	due     bool
 	release []uint16 // PUBREL to be sent when it is
@@ -59,7 +62,7 @@ const burst = 64 // entries asked for at once
 // pump sends entries while there is room and the client's quota lasts.
 func (st *stream) pump() error {
 	c := st.c
-	for c.state == up && !st.parting && c.c.Room() > 0 {
+	for c.state == up && !st.parting && !st.deaf && c.c.Room() > 0 {
 		n := st.quota()
 		if n == 0 {
 			break

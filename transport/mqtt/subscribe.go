@@ -167,7 +167,7 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 // mailFilter reports whether a filter under im/ can match what is sent there.
 func mailFilter(f string) bool {
 	second, _, _ := strings.Cut(f[len(mailPrefix):], "/")
-	return second == "inbox" || second == "sent" || second == "+" || second == "#"
+	return second == "inbox" || second == "sent" || second == "signal" || second == "+" || second == "#"
 }
 
 // unsubscribe is UNSUBSCRIBE, section 3.10.

@@ -23,6 +23,9 @@ import (
 //
 //	: still here
 //
+//	event: signal
+//	data: {"from":"alice@localhost","device":"phone","kind":"composing"}
+//
 //	event: close
 //	data: {"reason":"draining"}
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
@@ -38,13 +41,23 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		after, field = last, "Last-Event-ID" // newer than a URL that a browser repeats
 	}
+	signals, err := flag(q, "signals", false)
+	if err != nil {
+		return err
+	}
 	release, err := s.hold(who.User)
 	if err != nil {
 		return err
 	}
 	defer release()
 	rd := newReader()
-	ss, _, err := s.attach(r.Context(), who, rd, after, field, true)
+	var client router.Client = rd
+	var e *ear
+	if signals {
+		e = &ear{reader: rd, s: s}
+		client = e
+	}
+	ss, _, err := s.attach(r.Context(), who, client, after, field, true)
 	if err != nil {
 		return err
 	}
@@ -57,7 +70,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	s.count.streams.Add(1)
 	defer s.count.streams.Add(-1)
 	s.log.Info("session starts", "door", "poll", "user", who.User, "device", who.Device, "way", "events")
-	st := &stream{s: s, w: w, rc: http.NewResponseController(w), ss: ss, user: who.User,
+	st := &stream{s: s, w: w, rc: http.NewResponseController(w), ss: ss, user: who.User, ear: e,
 		scratch: make([]mailbox.Entry, 0, 64)}
 	why := st.run(r, rd, who.Expires)
 	s.log.Info("session ends", "door", "poll", "user", who.User, "device", who.Device, "way", "events", "reason", why)
@@ -71,6 +84,7 @@ type stream struct {
 	rc      *http.ResponseController
 	ss      *router.Session
 	user    string
+	ear     *ear // nil if no signals are wanted
 	buf     []byte
 	scratch []mailbox.Entry
 }
@@ -103,6 +117,11 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 		}
 		if !ok {
 			return "peer gone"
+		}
+		if st.ear != nil {
+			if st.buf = st.ear.hear(st.buf); len(st.buf) > 0 && !st.flush() {
+				return "peer gone"
+			}
 		}
 		select {
 		case <-rd.bell:

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -33,12 +34,8 @@ func (s *Server) inboxQuery(r *http.Request) (q inboxQuery, err error) {
 		}
 		q.limit = int(min(n, uint64(s.cfg.MaxLimit)))
 	}
-	switch v.Get("ack") {
-	case "", "true", "1":
-		q.ack = true
-	case "false", "0":
-	default:
-		return q, wire.NewProblem(wire.BadQuery, "ack", "true or false")
+	if q.ack, err = flag(v, "ack", true); err != nil {
+		return q, err
 	}
 	if t := v.Get("wait"); v.Has("wait") {
 		if q.wait, err = parseWait(t); err != nil {
@@ -47,6 +44,19 @@ func (s *Server) inboxQuery(r *http.Request) (q inboxQuery, err error) {
 		q.wait = min(q.wait, s.cfg.MaxWait, s.interval(r))
 	}
 	return q, nil
+}
+
+// flag reads a parameter that is true or false.
+func flag(v url.Values, name string, unless bool) (bool, error) {
+	switch v.Get(name) {
+	case "":
+		return unless, nil
+	case "true", "1":
+		return true, nil
+	case "false", "0":
+		return false, nil
+	}
+	return false, wire.NewProblem(wire.BadQuery, name, "true or false")
 }
 
 // parseWait reads seconds or a Go duration.

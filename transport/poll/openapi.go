@@ -16,6 +16,7 @@ const (
 	pathInbox    = "/v1/inbox"
 	pathAck      = "/v1/ack"
 	pathEvents   = "/v1/events"
+	pathSignals  = "/v1/signals"
 	pathPresence = "/v1/presence"
 	pathNetworks = "/v1/networks"
 	pathDocument = "/v1/openapi.json"
@@ -83,6 +84,12 @@ type (
 		Next   string `json:"next,omitempty" doc:"The next of an inbox."`
 		Device string `json:"device,omitempty" doc:"The device whose cursor moves; http by default." example:"http"`
 	}
+	signalShape struct {
+		To     string  `json:"to" doc:"The recipient: a user, with or without the domain, or one of his devices." example:"bob" minLength:"1" maxLength:"1024"`
+		Kind   string  `json:"kind" doc:"What is said: composing, paused, active, inactive or gone, which XMPP clients understand; ask; or your own." example:"composing" minLength:"1" maxLength:"64"`
+		Body   *string `json:"body,omitempty" doc:"What belongs to it, as text of at most 1024 bytes. Either this or body64."`
+		Body64 []byte  `json:"body64,omitempty" doc:"The same in base64."`
+	}
 	ackedShape struct {
 		Seq uint64 `json:"seq" doc:"How far the device has acknowledged." example:"42"`
 	}
@@ -128,6 +135,7 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[inboxShape]():        "Inbox",
 	reflect.TypeFor[ackShape]():          "Ack",
 	reflect.TypeFor[ackedShape]():        "Acked",
+	reflect.TypeFor[signalShape]():       "Signal",
 	reflect.TypeFor[wire.Problem]():      "Problem",
 	reflect.TypeFor[wire.Presence]():     "Presence",
 	reflect.TypeFor[wire.PresenceList](): "PresenceList",
@@ -207,10 +215,24 @@ func (s *Server) register() {
 		Summary: "Read messages as a stream of events",
 		Description: "Server-Sent Events. The data of an event is a message as in the inbox, its id a next. Reconnecting with Last-Event-ID acknowledges up to there. " +
 			"An event \"trimmed\" tells which places are gone; an event \"close\" says why the server ends the stream: replaced, draining, expired, removed.",
-		Parameters: []*huma.Param{after, deviceParam, {Name: "Last-Event-ID", In: "header", Schema: text(64), Description: "The id of the last event that has arrived; goes before after."}},
+		Parameters: []*huma.Param{after, deviceParam,
+			{Name: "signals", In: "query", Schema: &huma.Schema{Type: "boolean", Default: false}, Description: "With true, words of the moment come too, as events \"signal\" without an id: from, device, kind, and body or body64 if there is any."},
+			{Name: "Last-Event-ID", In: "header", Schema: text(64), Description: "The id of the last event that has arrived; goes before after."}},
 		Responses: s.responses(map[string]*huma.Response{"200": {Description: "The stream.", Content: map[string]*huma.MediaType{"text/event-stream": {
 			Schema: &huma.Schema{Type: "string"}, Example: "id: AQUe_pem\ndata: {\"seq\":5,\"prev\":4,…}\n\n"}}}},
 			wire.BadQuery, wire.TokenInURL, wire.AckBeyond),
+	}})
+	s.handle(&route{serve: s.signal, op: &huma.Operation{
+		Method: http.MethodPost, Path: pathSignals, OperationID: "signal", Tags: []string{"messages"}, Security: login,
+		Summary: "Say a word of the moment",
+		Description: "Typing, and what an application likes. It is told to who is connected now and takes such words, is kept nowhere and not repeated. " +
+			"Who heard it is not told. A user may say a few in a second.",
+		Parameters: []*huma.Param{deviceParam},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
+			Schema: s.schema(signalShape{}), Example: map[string]any{"to": "bob", "kind": "composing"}}}},
+		Responses: s.responses(map[string]*huma.Response{"204": {Description: "Said."}},
+			wire.BadJSON, wire.BadUTF8, wire.UnknownField, wire.MissingField, wire.BadField, wire.BadRecipient, wire.RemoteDomain, wire.NoRecipient,
+			wire.BadMediaType, wire.TooLarge, wire.BodySlow),
 	}})
 	s.handle(&route{serve: s.presence, op: &huma.Operation{
 		Method: http.MethodGet, Path: pathPresence, OperationID: "presence", Tags: []string{"messages"}, Security: login,

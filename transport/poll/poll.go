@@ -5,6 +5,7 @@
 //	GET  /v1/inbox        read; with wait= hold until there is something
 //	POST /v1/ack          move the device's cursor
 //	GET  /v1/events       the inbox as a stream of events
+//	POST /v1/signals      say a word of the moment: typing, …
 //	GET  /v1/presence     which devices are connected
 //	GET  /v1/openapi.json all of that, for programs
 //
@@ -59,6 +60,9 @@ type Config struct {
 	// MaxAnswer is at how many bytes of messages an answer is full, though it
 	// always holds one. Default 4 MiB.
 	MaxAnswer int
+	// SignalRate is how many words of the moment (POST /v1/signals) a user may
+	// say in a second; four seconds' worth may come at once. Default 5.
+	SignalRate int
 	// MaxHeld is how many polls and event streams one user may have held at
 	// the same time. Default 100.
 	MaxHeld int
@@ -98,6 +102,7 @@ func (c Config) withDefaults() Config {
 	c.MaxLimit = cmp.Or(c.MaxLimit, 1000)
 	c.Limit = min(cmp.Or(c.Limit, 100), c.MaxLimit)
 	c.MaxAnswer = cmp.Or(c.MaxAnswer, 4<<20)
+	c.SignalRate = cmp.Or(c.SignalRate, 5)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 100)
 	c.MaxHeader = cmp.Or(c.MaxHeader, 32<<10)
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 10*time.Second)
@@ -124,6 +129,8 @@ type Server struct {
 	routes []*route // in the order of registration; fixed after New
 	other  counters // requests that were for no route of ours
 	count  counts
+
+	speakers speakers
 
 	heldMu sync.Mutex
 	held   map[string]int // polls and streams held, by user

@@ -31,7 +31,7 @@ func newReader() *reader { return &reader{bell: newBell()} }
 // attach opens a session for who at his cursor, or where after says; if ack is
 // set that acknowledges what stands before. Field is the parameter that after
 // is from. Start is where the session begins.
-func (s *Server) attach(ctx context.Context, who auth.Who, rd *reader, after, field string, ack bool) (ss *router.Session, start mailbox.Seq, err error) {
+func (s *Server) attach(ctx context.Context, who auth.Who, rd router.Client, after, field string, ack bool) (ss *router.Session, start mailbox.Seq, err error) {
 	if after == "" {
 		if ss, err = s.core.Router.Attach(ctx, router.Poll, who, rd); err != nil {
 			return nil, 0, err

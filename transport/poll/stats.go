@@ -17,6 +17,9 @@ type Stats struct {
 	In, Out uint64
 	// Duplicates are, of those in, the ones that were there already.
 	Duplicates uint64
+	// Dropped are words of the moment that were too many, or that a stream did
+	// not take in time.
+	Dropped uint64
 	// BytesIn and BytesOut are bodies of requests and answers of the API, as
 	// they are sent.
 	BytesIn, BytesOut uint64
@@ -52,14 +55,15 @@ func (c *counters) load(name string) Requests {
 }
 
 type counts struct {
-	in, out, duplicates, bytesIn, bytesOut, refused atomic.Uint64
-	polls, streams, conns                           atomic.Int64
+	in, out, duplicates, dropped, bytesIn, bytesOut, refused atomic.Uint64
+	polls, streams, conns                                    atomic.Int64
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	st := Stats{
 		In: s.count.in.Load(), Out: s.count.out.Load(), Duplicates: s.count.duplicates.Load(),
+		Dropped: s.count.dropped.Load(),
 		BytesIn: s.count.bytesIn.Load(), BytesOut: s.count.bytesOut.Load(),
 		Polls: s.count.polls.Load(), Streams: s.count.streams.Load(),
 		Conns: s.count.conns.Load(), ConnsRefused: s.count.refused.Load(),

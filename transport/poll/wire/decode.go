@@ -351,3 +351,53 @@ func DecodeAck(in []byte) (a Ack, _ *Problem) {
 	}
 	return a, nil
 }
+
+// DecodeSignal reads the content of a POST /v1/signals.
+func DecodeSignal(in []byte) (g Signal, _ *Problem) {
+	s, err := newScanner(in)
+	if err != nil {
+		return g, err
+	}
+	seen := map[string]bool{}
+	first := true
+	for s.expectOpen('{', &first, ""); s.more('}', &first, ""); {
+		name := string(s.raw(""))
+		if s.err != nil {
+			break
+		}
+		if seen[name] {
+			s.fail(BadJSON, clip([]byte(name)), "the field is there twice")
+			break
+		}
+		seen[name] = true
+		s.expect(':', name)
+		switch name {
+		case "to":
+			g.To = string(s.raw(name))
+		case "kind":
+			g.Kind = string(s.raw(name))
+		case "body":
+			g.Body = bytes.Clone(s.raw(name))
+		case "body64":
+			if g.Body = s.base64(); s.err != nil && s.err.Field == "" {
+				s.err.Field = name
+			}
+		default:
+			s.fail(UnknownField, clip([]byte(name)), "a signal has no such field")
+		}
+	}
+	s.end()
+	switch {
+	case s.err != nil:
+	case g.To == "":
+		s.fail(MissingField, "to", "a signal needs a recipient")
+	case g.Kind == "":
+		s.fail(MissingField, "kind", "a signal needs a kind")
+	case seen["body"] && seen["body64"]:
+		s.fail(BadField, "body64", "a signal has either body or body64")
+	}
+	if s.err != nil {
+		return Signal{}, s.err
+	}
+	return g, nil
+}

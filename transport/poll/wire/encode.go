@@ -83,6 +83,20 @@ func AppendDraft(b []byte, d *Draft) []byte {
 	return append(b, '}')
 }
 
+// AppendSignal appends a word of the moment as JSON, its body if it has one.
+func AppendSignal(b []byte, from, device, kind string, body []byte, binary bool) []byte {
+	b = append(b, `{"from":`...)
+	b = AppendString(b, from)
+	if device != "" {
+		b = appendField(b, "device", device)
+	}
+	b = appendField(b, "kind", kind)
+	if len(body) > 0 {
+		b = appendBody(b, body, binary)
+	}
+	return append(b, '}')
+}
+
 // AppendReceipt appends r as JSON.
 func AppendReceipt(b []byte, r *Receipt) []byte {
 	b = append(b, `{"id":`...)

@@ -5,6 +5,7 @@
 //	                    → receipt or {"results":[receipt, …]}
 //	GET  /v1/inbox      → {"messages":[message, …],"next":"…"}
 //	POST /v1/ack        {"seq":n} or {"next":"…"} → {"seq":n}
+//	POST /v1/signals    {"to":"…","kind":"…"}
 //	any error           problem (RFC 9457)
 //
 // What comes in is read strictly: UTF-8 only, no unknown field, no field
@@ -83,6 +84,12 @@ type Ack struct {
 	Seq    uint64
 	Next   string
 	Device string
+}
+
+// Signal is a word of the moment as its sender writes it.
+type Signal struct {
+	To, Kind string
+	Body     []byte
 }
 
 // Presence is one live session of a user.

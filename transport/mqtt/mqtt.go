@@ -5,7 +5,8 @@
 //
 //	im/to/{address}     publish: a message to a user
 //	im/inbox/{from}     receive: what came, the body as it is
-//	im/sent/{to}        receive: what the user's other devices sent
+//	im/sent/{to}        receive: what the user's other devices sent, by who
+//	                    receives under im/inbox, too
 //
 //	im/signal-to/{address}/{kind}   publish: a word of the moment, kept nowhere
 //	im/signal/{from}/{kind}         receive: what others say of the moment

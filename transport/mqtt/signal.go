@@ -50,8 +50,9 @@ func (e *ear) Signal(_ string, s *router.Signal) bool {
 }
 
 // tune follows the subscriptions: whether there are any for words of the
-// moment, and whether there are any for what is stored. While there are none
-// of those the mailbox is not read, and its cursor stays.
+// moment, and any for what comes to the user. While there are none of those
+// the mailbox is not read, and its cursor stays: a client that subscribes to
+// im/sent/# in one packet and to im/inbox/# in the next would lose what waits.
 func (c *client) tune() {
 	st := c.inbox
 	if st == nil {
@@ -66,7 +67,7 @@ func (c *client) tune() {
 				hears = true
 			case "+", "#":
 				hears, st.deaf = true, false
-			default:
+			case "inbox":
 				st.deaf = false
 			}
 		}

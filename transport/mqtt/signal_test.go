@@ -104,6 +104,30 @@ func TestSignalsLeaveTheMail(t *testing.T) {
 	`)
 }
 
+// Nor does who subscribes to what his other devices sent, before he subscribes
+// to what came.
+func TestSentBeforeInbox(t *testing.T) {
+	dialogue(t, Config{}, `
+		alice C: CONNECT 4 clean id=a user=alice
+		alice S: CONNACK 0x00
+		alice C: PUBLISH im/to/bob q1 #1 :one
+		alice S: PUBACK #1
+		pad   C: CONNECT 4 clean id=pad user=bob
+		pad   S: CONNACK 0x00
+		pad   C: PUBLISH im/to/alice q1 #1 :yes
+		pad   S: PUBACK #1
+		bob   C: CONNECT 4 id=b user=bob
+		bob   S: CONNACK 0x00
+		bob   C: SUBSCRIBE #1 im/sent/# q0
+		bob   S: SUBACK #1 0x00
+		bob   S: (nothing)
+		bob   C: SUBSCRIBE #2 im/inbox/# q1
+		bob   S: SUBACK #2 0x01
+		bob   S: PUBLISH im/inbox/alice@localhost q1 #32768 :one
+		bob   S: PUBLISH im/sent/alice@localhost q0 :yes
+	`)
+}
+
 // Five in a second, four seconds' worth at once.
 func TestSignalRate(t *testing.T) {
 	dialogue(t, Config{SignalRate: 1}, `

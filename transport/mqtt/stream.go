@@ -41,7 +41,7 @@ type stream struct {
 	// parting says that nothing more is to be handed out: the client has
 	// unsubscribed, and what is in flight is brought to its end.
 	parting bool
-	// deaf says that nothing that is stored is subscribed to: see tune.
+	// deaf says that nothing that comes to the user is subscribed to: see tune.
 	deaf bool
 	ear  *ear // of the mailbox; nil for a queue
 	// due says that the record of what is released is not up to date.

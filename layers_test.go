@@ -27,7 +27,9 @@ var layers = []struct{ pkg, may string }{
 	{"bench", "transport/*/*"},
 	{"auth", "mailbox address"},
 	{"router", "mailbox auth address"},
-	{"internal/conn", "internal/conn/*"},
+	{"internal/cost", ""},
+	{"internal/ledger", "mailbox internal/cost"},
+	{"internal/conn", "internal/conn/* internal/cost"},
 	{"internal/conn/*", "internal/conn/*"},
 	{"internal/control", "mailbox auth address router"},
 	{"internal/certs", ""},
@@ -37,10 +39,10 @@ var layers = []struct{ pkg, may string }{
 	{"store/storetest", "mailbox"},
 	{"store/*", "mailbox"},
 
-	{"transport", "mailbox router auth keepalive internal/conn"},
+	{"transport", "mailbox router auth keepalive internal/conn internal/cost internal/ledger"},
 	{"transport/transporttest", "*"},
-	{"transport/link", "mailbox router auth address keepalive internal/conn internal/conn/quic transport transport/link/*"},
-	{"transport/*", "mailbox router auth address keepalive internal/conn transport transport/DOOR/*"},
+	{"transport/link", "mailbox router auth address keepalive internal/conn internal/conn/quic internal/cost transport transport/link/*"},
+	{"transport/*", "mailbox router auth address keepalive internal/conn internal/cost internal/ledger transport transport/DOOR/*"},
 	// A codec turns bytes into values and back. It does no I/O and knows
 	// nothing of the server, so that clients may use it too.
 	{"transport/*/*", "address transport/DOOR/*"},

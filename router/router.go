@@ -206,6 +206,31 @@ func (r *Router) Presence(user string) []Presence {
 	return ps
 }
 
+// Clients yields the live sessions of user, a canonical bare address, or
+// everybody's if it is empty. Yield must not block nor call the router.
+func (r *Router) Clients(user string, yield func(auth.Who, Door, Client)) {
+	part := func(sh *shard, user string) {
+		for s := sh.live[user]; s != nil; s = s.peer {
+			yield(s.who, s.door, s.client)
+		}
+	}
+	if user != "" {
+		sh := r.shard(user)
+		sh.mu.RLock()
+		defer sh.mu.RUnlock()
+		part(sh, user)
+		return
+	}
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.RLock()
+		for user := range sh.live {
+			part(sh, user)
+		}
+		sh.mu.RUnlock()
+	}
+}
+
 // EndUser ends every session of user.
 func (r *Router) EndUser(user string, why Reason) {
 	sh := r.shard(user)

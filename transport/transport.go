@@ -11,6 +11,8 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
+	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -33,6 +35,18 @@ type Core struct {
 	Keepalive keepalive.Advisor
 	Engine    *conn.Engine
 	Log       *slog.Logger
+	// Costs has what each device costs. It may be nil, and counts nothing then.
+	Costs *ledger.Ledger
+}
+
+// Meters yields the meters of the connections that have a session: those whose
+// [router.Client] has a Meter. It is a [ledger.Source].
+func (c *Core) Meters(user string, yield func(user, device, way string, m *cost.Meter)) {
+	c.Router.Clients(user, func(who auth.Who, door router.Door, client router.Client) {
+		if m, ok := client.(interface{ Meter() *cost.Meter }); ok {
+			yield(who.User, who.Device, door.String(), m.Meter())
+		}
+	})
 }
 
 // Network names the network of a device that declares one, or else of one

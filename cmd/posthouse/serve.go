@@ -18,6 +18,7 @@ import (
 	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/control"
+	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/internal/metrics"
 	"github.com/posthouse-im/posthouse/internal/page"
 	"github.com/posthouse-im/posthouse/keepalive"
@@ -90,13 +91,16 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	core := &transport.Core{
 		Mail: data.mail, Auth: data.auth, Engine: conn.New(conn.Config{Log: log}), Log: log,
 		Router: router.New(inner, data.mail, data.auth, cfg.Domain),
+		Costs:  ledger.New(data.mail, log),
 	}
+	core.Costs.Watch(core.Meters)
 	table, err := keepalive.Open(ctx, data.mail, cfg.Keepalive)
 	if err != nil {
 		return err
 	}
 	core.Keepalive = table
 
+	var background sync.WaitGroup
 	var draining atomic.Bool
 	ready := func() error {
 		if draining.Load() {
@@ -105,9 +109,17 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return data.mail.Ready()
 	}
 	d := newDoors(core, cfg, cert.Config(), cert.ForClients())
+	core.Costs.Watch(d.mqtt.Meters) // clients that use plain topics alone
 	data.auth.OnChange(func(user string) {
 		core.Router.EndUser(user, router.Removed)
 		d.mqtt.EndUser(user) // clients that use plain topics alone
+		if !data.auth.Exists(user) {
+			background.Go(func() { // ends when the store has answered
+				if err := core.Costs.ForgetUser(inner, user); err != nil {
+					log.Warn("what a user's devices cost could not be removed", "user", user, "err", err)
+				}
+			})
+		}
 	})
 	listeners, err := d.listen(cfg.Listen)
 	if err != nil {
@@ -121,7 +133,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer stopStreams(nil)
 	defer stopWeb(nil)
 	d.mount(streams, ready, cfg.Pprof, page.Handler(listeners.site(cfg.Domain)), metrics.Handler(metrics.Sources{
-		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Bridges: d.mqtt.BridgeStats, Ready: ready,
+		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Bridges: d.mqtt.BridgeStats, Costs: core.Costs.Totals, Ready: ready,
 	}))
 
 	socket, err := control.Listen(cfg.Data)
@@ -135,7 +147,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		}, core.Router)
 	}}
 	failed := make(chan error, len(listeners)+2)
-	var background, streamDoors, webDoors sync.WaitGroup
+	var streamDoors, webDoors sync.WaitGroup
 	background.Go(func() { // ends with inner
 		if err := commands.Serve(inner, socket); err != nil {
 			failed <- err
@@ -145,6 +157,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	background.Go(func() { cert.Watch(inner.Done(), hup, time.Minute, log) }) // ends with inner
+	background.Go(func() { core.Costs.Run(inner) })                           // ends with inner
 	background.Go(func() { giveBack(inner) })                                 // ends with inner
 	for _, l := range listeners {
 		ctx, wg := streams, &streamDoors

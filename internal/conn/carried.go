@@ -38,7 +38,6 @@ func (g *Carriage) Open(cr Carrier, p Protocol, remote, local netip.AddrPort) (*
 	c := &Conn{g: g.g, proto: p, slot: -1, source: remote.Addr().As16(), port: remote.Port()}
 	d := &Carried{c: c, owner: cr, remote: remote, local: local, now: time.Now()}
 	c.d = d
-	c.last = uint32(d.now.UnixMilli())
 	if !g.g.count(c) {
 		g.g.leave()
 		return nil, ErrSource

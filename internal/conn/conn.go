@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posthouse-im/posthouse/internal/cost"
 )
 
 // Protocol is one connection's state machine.
@@ -86,15 +88,13 @@ type Conn struct {
 	slot       int32 // of the wheel; -1 is none
 	fd         int32 // of a connection on a loop
 
-	bytesIn, bytesOut, packetsIn, packetsOut uint64
+	meter cost.Meter
 
-	wakeups uint32
-	last    uint32 // milliseconds, when something went over the wire last; wraps
-	source  source // the peer
-	port    uint16
-	phase   phase
-	framed  bool // speaks WebSocket; never changes, so that Send may ask
-	flags   flags
+	source source // the peer
+	port   uint16
+	phase  phase
+	framed bool // speaks WebSocket; never changes, so that Send may ask
+	flags  flags
 
 	behind  atomic.Int32  // bytes that the last round left unsent, for Send
 	pending atomic.Uint32 // what the driver has to do; see signal
@@ -191,7 +191,6 @@ func (c *Conn) more() *extra {
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.flags&flagClosing == 0 {
 		addTo(&c.out, p)
-		c.bytesOut += uint64(len(p))
 		c.d.touch(c)
 	}
 	return len(p), nil
@@ -210,12 +209,10 @@ func (c *Conn) Out() []byte {
 
 // SetOut gives back what Out returned, longer.
 func (c *Conn) SetOut(b []byte) {
-	n := len(b) - len(c.out.b)
 	if c.flags&flagClosing != 0 {
 		return
 	}
 	c.out.b = b
-	c.bytesOut += uint64(n)
 	c.d.touch(c)
 }
 
@@ -267,7 +264,6 @@ func (c *Conn) takeSide() {
 	if side == nil {
 		return
 	}
-	c.bytesOut += uint64(side.size())
 	c.encode()
 	if c.x != nil && c.x.crypt != nil && c.x.pipe != nil {
 		c.encrypt(side.bytes())
@@ -441,42 +437,27 @@ func (c *Conn) Cut() {
 	}
 }
 
-// Stats is the account of one connection.
-type Stats struct {
-	BytesIn, BytesOut     uint64 // as the protocol sees them, before TLS and framing
-	PacketsIn, PacketsOut uint64 // reads and writes of the socket
-	Wakeups               uint32 // bursts after at least Options.Quiet of silence
-}
-
-// Stats returns the account so far.
-func (c *Conn) Stats() Stats {
-	return Stats{c.bytesIn, c.bytesOut, c.packetsIn, c.packetsOut, c.wakeups}
-}
+// Meter counts what goes over the wire for this connection, TLS and framing
+// included. It may be used from any goroutine.
+func (c *Conn) Meter() *cost.Meter { return &c.meter }
 
 // movedIn accounts for a packet of n bytes from the peer, movedOut for one to him.
 func (c *Conn) movedIn(n int) {
-	c.packetsIn++
 	a := c.g.o.Account
 	a.PacketsIn.Add(1)
 	a.BytesIn.Add(uint64(n))
-	c.moved()
+	if c.meter.Up(n, c.d.clock(), c.g.o.Quiet) {
+		a.Wakeups.Add(1)
+	}
 }
 
 func (c *Conn) movedOut(n int) {
-	c.packetsOut++
 	a := c.g.o.Account
 	a.PacketsOut.Add(1)
 	a.BytesOut.Add(uint64(n))
-	c.moved()
-}
-
-func (c *Conn) moved() {
-	now := uint32(c.d.clock().UnixMilli())
-	if now-c.last >= c.g.quiet {
-		c.wakeups++
-		c.g.o.Account.Wakeups.Add(1)
+	if c.meter.Down(n, c.d.clock(), c.g.o.Quiet) {
+		a.Wakeups.Add(1)
 	}
-	c.last = now
 }
 
 // Account is the account of many connections together: those of all listeners
@@ -486,7 +467,7 @@ type Account struct {
 	Accepted              atomic.Uint64 // ever let in
 	BytesIn, BytesOut     atomic.Uint64 // of sockets, with what framing adds; on event loops also what TLS does
 	PacketsIn, PacketsOut atomic.Uint64 // reads and writes of sockets
-	Wakeups               atomic.Uint64 // as in Stats
+	Wakeups               atomic.Uint64 // bursts after at least Options.Quiet of silence
 }
 
 var _ io.Writer = (*Conn)(nil)

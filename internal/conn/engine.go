@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posthouse-im/posthouse/internal/cost"
 )
 
 // Config says how an [Engine] works. The zero value is good.
@@ -162,7 +164,7 @@ func (o Options) filled() Options {
 	def(&o.MaxPerAddr, 20000)
 	wait(&o.Handshake, 10*time.Second)
 	wait(&o.Linger, 5*time.Second)
-	wait(&o.Quiet, 10*time.Second)
+	wait(&o.Quiet, cost.Quiet)
 	wait(&o.UserTimeout, 30*time.Second)
 	o.MaxUnsent = min(o.MaxUnsent, 1<<30)
 	o.Ahead = min(o.Ahead, o.MaxUnsent/2)

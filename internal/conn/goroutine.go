@@ -67,7 +67,6 @@ func (g *group) serve(nc net.Conn, up *upgraded) error {
 	}
 	d.time.Stop()
 	c.d = d
-	c.last = uint32(d.now.UnixMilli())
 	if tc, ok := nc.(*net.TCPConn); ok {
 		tune(tc, g.o)
 	} else if tc, ok := nc.(*tls.Conn); ok {

@@ -9,11 +9,10 @@ import (
 
 // group is the connections of one listener or endpoint.
 type group struct {
-	e     *Engine
-	o     Options
-	quiet uint32 // o.Quiet in milliseconds
-	log   *slog.Logger
-	gone  chan struct{} // closed when the group drains and is empty
+	e    *Engine
+	o    Options
+	log  *slog.Logger
+	gone chan struct{} // closed when the group drains and is empty
 
 	mu       sync.Mutex
 	n        int               // guarded by mu; connections
@@ -26,7 +25,7 @@ type group struct {
 func (e *Engine) newGroup(o Options) *group {
 	o = o.filled()
 	return &group{
-		e: e, o: o, quiet: uint32(o.Quiet.Milliseconds()), log: e.cfg.Log, gone: make(chan struct{}),
+		e: e, o: o, log: e.cfg.Log, gone: make(chan struct{}),
 		per: make(map[uint64]uint32), direct: make(map[*gconn]bool),
 	}
 }

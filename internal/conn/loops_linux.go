@@ -243,7 +243,6 @@ func setUserTimeout(tc *net.TCPConn, d time.Duration) {
 
 // begin takes the first step of a connection, on its loop.
 func (l *loop) begin(c *Conn) {
-	c.last = uint32(l.now.UnixMilli())
 	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, int(c.fd), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.fd})
 	switch {
 	case err != nil:

@@ -113,7 +113,6 @@ func (c *Conn) received(p []byte) {
 		}
 	}
 	if len(p) > 0 {
-		c.bytesIn += uint64(len(p))
 		c.input(p)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"io"
 	"net"
 	"strings"
@@ -546,9 +547,9 @@ func TestResetByPeer(t *testing.T) {
 	}, "tcp", "tls")
 }
 
-func TestStatsAndAddresses(t *testing.T) {
+func TestMeterAndAddresses(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		asked := make(chan Stats, 1)
+		asked := make(chan cost.Counts, 1)
 		var account Account
 		r := w.start(t, Options{Account: &account}, func() *probe {
 			return &probe{wake: func(p *probe) error {
@@ -558,7 +559,7 @@ func TestStatsAndAddresses(t *testing.T) {
 				if !p.c.Remote().Addr().IsLoopback() || p.c.Remote().Port() == 0 {
 					t.Error("remote", p.c.Remote())
 				}
-				asked <- p.c.Stats()
+				asked <- p.c.Meter().Take(time.Now())
 				return nil
 			}}
 		})
@@ -566,7 +567,7 @@ func TestStatsAndAddresses(t *testing.T) {
 		io.WriteString(c, "hello")
 		expect(t, c, "hello")
 		p.c.Wake()
-		if s := <-asked; s.BytesIn != 5 || s.BytesOut != 5 || s.PacketsIn == 0 || s.PacketsOut == 0 {
+		if s := <-asked; s.BytesUp < 5 || s.BytesDown < 5 || s.PacketsUp == 0 || s.PacketsDown == 0 || s.Wakeups != 1 {
 			t.Errorf("%+v", s)
 		}
 		if account.Conns.Load() != 1 || account.Accepted.Load() != 1 || account.BytesIn.Load() < 5 || account.BytesOut.Load() < 5 ||

@@ -161,7 +161,6 @@ func (c *Conn) unframe(p []byte) ([]byte, bool) {
 			}
 			// What came before the close frame still counts.
 			if len(out) > 0 {
-				c.bytesIn += uint64(len(out))
 				c.input(out)
 			}
 			// "the endpoint MUST send a Close frame in response" section 5.5.1

@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
@@ -39,6 +40,8 @@ type Sources struct {
 	MQTT func() map[string]uint64
 	// Bridges has the counters of each MQTT bridge.
 	Bridges func() []mqtt.BridgeStats
+	// Costs has what devices have cost, by door; a little late.
+	Costs func() map[string]cost.Counts
 	// Ready is nil while the server can do its work.
 	Ready func() error
 }
@@ -101,6 +104,11 @@ var (
 	sensors      = desc("sensors", "Sensors connected by MQTT-SN, by whether they are awake or asleep.", "state")
 	mqttEvents   = desc("mqtt_events_total", "What happened at the MQTT door alone, by kind.", "kind")
 	sensorEvents = desc("sensor_events_total", "What happened at the gateway for MQTT-SN, by kind.", "kind")
+
+	heartbeats = desc("device_heartbeats_total", "What devices sent, or were sent, for the connection's sake alone; up to two minutes late.", "door")
+	connects   = desc("device_connects_total", "Connections of devices that logged in; up to two minutes late.", "door")
+	deviceTime = desc("device_connected_seconds_total", "For how long devices were connected; up to two minutes late.", "door")
+	joules     = desc("device_joules_total", "Estimate of the energy that devices' radios spent on their connections, had all of them this radio; up to two minutes late.", "door", "radio")
 
 	accounts = desc("accounts", "Accounts.")
 	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked.", "result")
@@ -202,6 +210,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		n, median := c.s.Networks()
 		gauge(networks, float64(n))
 		gauge(heartbeat, median.Seconds())
+	}
+	if c.s.Costs != nil {
+		for door, n := range c.s.Costs() {
+			count(heartbeats, n.Heartbeats, door)
+			count(connects, n.Connects, door)
+			ch <- prometheus.MustNewConstMetric(deviceTime, prometheus.CounterValue, float64(n.Connected)/1000, door)
+			for _, p := range cost.Profiles() {
+				ch <- prometheus.MustNewConstMetric(joules, prometheus.CounterValue, n.Joules(p), door, p.String())
+			}
+		}
 	}
 	if c.s.Bridges != nil {
 		for _, b := range c.s.Bridges() {

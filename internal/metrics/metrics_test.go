@@ -12,6 +12,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
@@ -44,8 +45,11 @@ func all() Sources {
 		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
 		Sensors:  func() Sensors { return Sensors{Awake: 5, Asleep: 6, Events: map[string]uint64{"lost": 7}} },
 		MQTT:     func() map[string]uint64 { return map[string]uint64{"redirected": 8} },
-		Bridges:  func() []mqtt.BridgeStats { return []mqtt.BridgeStats{{Name: "b", Up: true, Out: 3}} },
-		Ready:    func() error { return nil },
+		Costs: func() map[string]cost.Counts {
+			return map[string]cost.Counts{"link": {Heartbeats: 11, Connects: 2, Connected: 90_000, Radio: [3]uint64{113_670}}}
+		},
+		Bridges: func() []mqtt.BridgeStats { return []mqtt.BridgeStats{{Name: "b", Up: true, Out: 3}} },
+		Ready:   func() error { return nil },
 	}
 }
 
@@ -66,6 +70,10 @@ func TestMetrics(t *testing.T) {
 		`posthouse_errors_total{door="mqtt",kind="protocol"} 6`,
 		`posthouse_wakeups_total{door="mqtt"} 8`,
 		`posthouse_connections{door="poll"} 3`,
+		`posthouse_device_heartbeats_total{door="link"} 11`,
+		`posthouse_device_connects_total{door="link"} 2`,
+		`posthouse_device_connected_seconds_total{door="link"} 90`,
+		`posthouse_device_joules_total{door="link",radio="lte"} 11.367`,
 		`posthouse_sensors{state="asleep"} 6`,
 		`posthouse_sensor_events_total{kind="lost"} 7`,
 		`posthouse_mqtt_events_total{kind="redirected"} 8`,

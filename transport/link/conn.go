@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -155,6 +156,7 @@ func (l *link) frame(raw frame.Raw) error {
 			return err
 		}
 		l.d.stats.heartbeats.Add(1)
+		l.c.Meter().Beat()
 		l.write(&frame.Pong{Payload: f.Payload})
 	case frame.TypeSet:
 		return l.set(raw)
@@ -360,6 +362,9 @@ func (l *link) quit(why error) {
 }
 
 // Closed is called last.
+// Meter counts what the device costs. It may be called from any goroutine.
+func (l *link) Meter() *cost.Meter { return l.c.Meter() }
+
 func (l *link) Closed(why error) {
 	l.state = closed
 	l.gone.Store(true)
@@ -374,6 +379,7 @@ func (l *link) Closed(why error) {
 	l.s.Close()
 	l.d.stats.sessions.Add(-1)
 	who := l.s.Who()
+	l.d.core.Costs.Book(who.User, who.Device, router.Link.String(), l.c.Meter())
 	if l.signals != nil {
 		l.hideAll()
 	}

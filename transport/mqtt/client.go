@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
@@ -279,6 +280,7 @@ func (c *client) packet(first byte, body []byte) error {
 			return err
 		}
 		// "The Server MUST send a PINGRESP packet in response" [MQTT-3.12.4-1]
+		c.c.Meter().Beat()
 		c.write(packet.AppendEmpty(c.c.Out(), packet.PINGRESP))
 		return nil
 	case packet.DISCONNECT:
@@ -446,6 +448,9 @@ func (c *client) Goodbye() {
 	c.c.Close(conn.ErrDrain)
 }
 
+// Meter counts what the device costs. It may be called from any goroutine.
+func (c *client) Meter() *cost.Meter { return c.c.Meter() }
+
 // Closed is called last.
 func (c *client) Closed(why error) { c.stop(why) }
 
@@ -472,6 +477,7 @@ func (c *client) stop(why error) {
 		c.x.mail.cancel()
 	}
 	if c.s != nil {
+		c.srv.core.Costs.Book(c.user(), c.device(), router.MQTT.String(), c.c.Meter())
 		c.leave()
 		c.srv.log.Debug("session ended", "user", c.user(), "device", c.device(), "reason", why)
 	} else if key := c.key(); key != "" {

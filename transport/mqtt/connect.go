@@ -255,6 +255,7 @@ func (c *client) enter() error {
 		c.x = nil
 	}
 	c.state = up
+	c.c.Meter().Login(c.c.Now())
 	c.srv.count.clients.Add(1)
 	c.srv.count.connected.Add(1)
 	// "The Server MUST acknowledge the CONNECT packet with a CONNACK packet

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
@@ -137,6 +138,25 @@ func (t *sessions) shard(key string) *sessionShard {
 }
 
 // has reports whether there is a session called key.
+// Meters yields the meters of the connected clients of user, or of all of them
+// if that is empty. It is a [ledger.Source].
+func (srv *Server) Meters(user string, yield func(user, device, way string, m *cost.Meter)) {
+	for i := range srv.sessions.shards {
+		sh := &srv.sessions.shards[i]
+		sh.mu.Lock()
+		for key, s := range sh.all {
+			c := s.client.Load()
+			if c == nil || user != "" && (!strings.HasPrefix(key, user) || int(c.users) != len(user)) {
+				continue
+			}
+			if n := int(c.users); n > 0 {
+				yield(key[:n], key[n+1:], router.MQTT.String(), c.c.Meter())
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
 func (t *sessions) has(key string) bool {
 	sh := t.shard(key)
 	sh.mu.Lock()

@@ -46,6 +46,18 @@ func credential(r *http.Request) (c auth.Credential, ok bool) {
 	return c, false
 }
 
+// device settles which device who is, and has its account charged with what goes
+// over the connection from now on.
+func (s *Server) device(r *http.Request, who *auth.Who, asked string) error {
+	if err := device(who, asked); err != nil {
+		return err
+	}
+	if c, ok := r.Context().Value(connKey{}).(*limitedConn); ok {
+		c.charge(s.core.Costs, who.User, who.Device)
+	}
+	return nil
+}
+
 // device settles which device who is: his token's, the one asked for, or the
 // default.
 func device(who *auth.Who, asked string) error {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
@@ -34,7 +35,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	if err := device(&who, q.Get("device")); err != nil {
+	if err := s.device(r, &who, q.Get("device")); err != nil {
 		return err
 	}
 	after, field := q.Get("after"), "after"
@@ -70,7 +71,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	s.count.streams.Add(1)
 	defer s.count.streams.Add(-1)
 	s.log.Info("session starts", "door", "poll", "user", who.User, "device", who.Device, "way", "events")
-	st := &stream{s: s, w: w, rc: http.NewResponseController(w), ss: ss, user: who.User, ear: e,
+	st := &stream{s: s, w: w, rc: http.NewResponseController(w), ss: ss, who: who, ear: e,
 		scratch: make([]mailbox.Entry, 0, 64)}
 	why := st.run(r, rd, who.Expires)
 	s.log.Info("session ends", "door", "poll", "user", who.User, "device", who.Device, "way", "events", "reason", why)
@@ -83,7 +84,7 @@ type stream struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	ss      *router.Session
-	user    string
+	who     auth.Who
 	ear     *ear // nil if no signals are wanted
 	buf     []byte
 	scratch []mailbox.Entry
@@ -112,7 +113,7 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 	for {
 		ok, err := st.news(rd)
 		if err != nil {
-			st.s.log.Error("poll: events", "user", st.user, "err", err)
+			st.s.log.Error("poll: events", "user", st.who.User, "err", err)
 			return st.close("internal")
 		}
 		if !ok {
@@ -131,6 +132,7 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 			continue
 		case <-beat.C:
 			st.buf = append(st.buf, ": still here\n\n"...)
+			st.s.beat(st.who)
 			if !st.flush() {
 				return "peer gone"
 			}
@@ -153,7 +155,7 @@ func (st *stream) news(rd *reader) (ok bool, err error) {
 		switch {
 		case errors.As(err, &gap):
 			st.buf = append(st.buf, "event: trimmed\nid: "...)
-			st.buf = wire.AppendNext(st.buf, st.user, uint64(gap.First)-1)
+			st.buf = wire.AppendNext(st.buf, st.who.User, uint64(gap.First)-1)
 			st.buf = append(st.buf, "\ndata: {\"from\":"...)
 			st.buf = strconv.AppendUint(st.buf, uint64(gap.After)+1, 10)
 			st.buf = append(st.buf, `,"to":`...)
@@ -166,7 +168,7 @@ func (st *stream) news(rd *reader) (ok bool, err error) {
 		}
 		for _, e := range es {
 			st.buf = append(st.buf, "id: "...)
-			st.buf = wire.AppendNext(st.buf, st.user, uint64(e.Seq))
+			st.buf = wire.AppendNext(st.buf, st.who.User, uint64(e.Seq))
 			st.buf = append(st.buf, "\ndata: "...)
 			st.buf = appendEntry(st.buf, e) // has no line end
 			st.buf = append(st.buf, "\n\n"...)

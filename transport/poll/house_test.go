@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
@@ -59,7 +61,9 @@ func newCoreAuth(t testing.TB, o mem.Options, cfg auth.Config) (*transport.Core,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); a.Close(); store.Close() })
-	return &transport.Core{Mail: mail, Router: r, Auth: a}, store
+	core := &transport.Core{Mail: mail, Router: r, Auth: a, Costs: ledger.New(mail, slog.New(slog.DiscardHandler))}
+	core.Costs.Watch(core.Meters)
+	return core, store
 }
 
 func newHouse(t testing.TB, cfg Config, o mem.Options) *house {

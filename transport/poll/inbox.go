@@ -80,7 +80,7 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := device(&who, q.device); err != nil {
+	if err := s.device(r, &who, q.device); err != nil {
 		return err
 	}
 	if q.wait > 0 {
@@ -141,6 +141,7 @@ func (s *Server) fillPage(w http.ResponseWriter, r *http.Request, who auth.Who, 
 				return nil
 			}
 		case <-over:
+			s.beat(who)
 			return nil
 		case <-draining(r):
 			w.Header().Set("Connection", "close")
@@ -209,7 +210,7 @@ func (s *Server) ack(w http.ResponseWriter, r *http.Request) error {
 	} else if q != "" && q != a.Device {
 		return wire.NewProblem(wire.BadField, "device", "differs from the one in the URL")
 	}
-	if err := device(&who, a.Device); err != nil {
+	if err := s.device(r, &who, a.Device); err != nil {
 		return err
 	}
 	field := "seq"

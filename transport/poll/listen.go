@@ -1,11 +1,20 @@
 package poll
 
 import (
+	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/cost"
+	"github.com/posthouse-im/posthouse/internal/ledger"
+	"github.com/posthouse-im/posthouse/router"
 )
 
 // limited is a listener that closes at once what is over the limits.
@@ -55,9 +64,66 @@ func (l *limited) give(a netip.Addr) {
 	}
 }
 
+// limitedConn counts besides what goes over it, TLS included.
 type limitedConn struct {
 	net.Conn
-	free func()
+	free  func()
+	meter atomic.Pointer[cost.Meter] // of the device that made the last request
+	early cost.Meter                 // until there was one
+	ahead atomic.Int32               // bytes read that are not counted yet
+}
+
+// connKey finds in a request's context the connection that it came by.
+type connKey struct{}
+
+// withConn is for [http.Server.ConnContext].
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// charge has what goes over the connection counted for a device.
+func (c *limitedConn) charge(l *ledger.Ledger, user, device string) {
+	m := l.Meter(user, device, router.Poll.String())
+	if old := c.meter.Swap(m); old == m {
+		return
+	} else if old == nil {
+		l.Book(user, device, router.Poll.String(), &c.early)
+	}
+	m.Connect()
+}
+
+// beat counts a heartbeat: something that was sent so that the connection lasts.
+func (s *Server) beat(who auth.Who) {
+	s.core.Costs.Meter(who.User, who.Device, router.Poll.String()).Beat()
+}
+
+func (c *limitedConn) counter() *cost.Meter {
+	if m := c.meter.Load(); m != nil {
+		return m
+	}
+	return &c.early
+}
+
+func (c *limitedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	switch {
+	case n == 1 && len(p) == 1:
+		c.ahead.Add(1) // net/http looks whether the client is there: the packet's rest is read next
+	case n > 0:
+		c.counter().Up(n+int(c.ahead.Swap(0)), time.Now(), cost.Quiet)
+	}
+	return n, err
+}
+
+func (c *limitedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		c.counter().Down(n, time.Now(), cost.Quiet)
+	}
+	return n, err
 }
 
 // NetConn is what was accepted. Who takes the connection over from HTTP may

@@ -1,7 +1,6 @@
 package poll
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/posthouse-im/posthouse/auth"
@@ -28,12 +27,5 @@ func (s *Server) networks(w http.ResponseWriter, r *http.Request) error {
 			})
 		}
 	}
-	body, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	write(w, http.StatusOK, append(body, '\n'))
-	return nil
+	return sendJSON(w, list)
 }

@@ -19,6 +19,9 @@ const (
 	pathSignals  = "/v1/signals"
 	pathPresence = "/v1/presence"
 	pathNetworks = "/v1/networks"
+	pathDevices  = "/v1/devices"
+	pathDevice   = "/v1/devices/{device}"
+	pathCost     = "/v1/devices/{device}/cost"
 	pathDocument = "/v1/openapi.json"
 )
 
@@ -117,7 +120,7 @@ func apiConfig() huma.Config {
 					"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "A token signed with a key that the operator has configured, or an application key. Never in the URL."},
 				},
 			},
-			Tags: []*huma.Tag{{Name: "messages", Description: "Sending, receiving, acknowledging."}, {Name: "server", Description: "About the server."}},
+			Tags: []*huma.Tag{{Name: "messages", Description: "Sending, receiving, acknowledging."}, {Name: "devices", Description: "What belongs to one of your devices."}, {Name: "server", Description: "About the server."}},
 		},
 		Formats:       huma.DefaultFormats,
 		DefaultFormat: "application/json",
@@ -141,6 +144,11 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[wire.PresenceList](): "PresenceList",
 	reflect.TypeFor[wire.Network]():      "Network",
 	reflect.TypeFor[wire.NetworkList]():  "NetworkList",
+	reflect.TypeFor[wire.Device]():       "Device",
+	reflect.TypeFor[wire.DeviceList]():   "DeviceList",
+	reflect.TypeFor[wire.Cost]():         "Cost",
+	reflect.TypeFor[wire.Day]():          "CostOfDay",
+	reflect.TypeFor[wire.DeviceCost]():   "DeviceCost",
 }
 
 func schemaName(t reflect.Type, hint string) string {
@@ -160,6 +168,9 @@ func (s *Server) register() {
 		Description: "Which of your devices this is. Each has its own cursor. http by default, or the one that the token names."}
 	after := &huma.Param{Name: "after", In: "query", Schema: text(64), Example: "AQUe_pem",
 		Description: "The next of the answer before: acknowledges what that held, and reads on behind it. Without it, reading starts at the device's cursor; a new device's stands before the oldest message kept."}
+
+	user := &huma.Param{Name: "user", In: "query", Schema: text(mailbox.MaxName), Example: "bob", Description: "Whose."}
+	ofPath := &huma.Param{Name: "device", In: "path", Required: true, Schema: text(mailbox.MaxName), Example: "phone", Description: "The device's name."}
 
 	s.handle(&route{serve: s.post, op: &huma.Operation{
 		Method: http.MethodPost, Path: pathMessages, OperationID: "send", Tags: []string{"messages"}, Security: login,
@@ -238,9 +249,35 @@ func (s *Server) register() {
 		Method: http.MethodGet, Path: pathPresence, OperationID: "presence", Tags: []string{"messages"}, Security: login,
 		Summary:     "Which devices are connected",
 		Description: "Your own, by which door and since when. Back ends and administrators may ask for anybody's.",
-		Parameters:  []*huma.Param{{Name: "user", In: "query", Schema: text(mailbox.MaxName), Example: "bob", Description: "Whose."}},
+		Parameters:  []*huma.Param{user},
 		Responses: s.responses(map[string]*huma.Response{"200": s.json("The sessions that are live now.", s.schema(wire.PresenceList{}))},
 			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NoRecipient),
+	}})
+	s.handle(&route{serve: s.devices, op: &huma.Operation{
+		Method: http.MethodGet, Path: pathDevices, OperationID: "devices", Tags: []string{"devices"}, Security: login,
+		Summary:     "Your devices",
+		Description: "Those that have a place in the mailbox, and those that are connected; the one seen last comes first. Back ends and administrators may ask for anybody's.",
+		Parameters:  []*huma.Param{user},
+		Responses: s.responses(map[string]*huma.Response{"200": s.json("The devices.", s.schema(wire.DeviceList{}))},
+			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NoRecipient),
+	}})
+	s.handle(&route{serve: s.forget, op: &huma.Operation{
+		Method: http.MethodDelete, Path: pathDevice, OperationID: "forget", Tags: []string{"devices"}, Security: login,
+		Summary: "Remove a device",
+		Description: "Its session ends, and its place in the mailbox and what it has cost are forgotten. If it comes back it is a new device. " +
+			"Administrators may remove anybody's.",
+		Parameters: []*huma.Param{ofPath, user},
+		Responses: s.responses(map[string]*huma.Response{"204": {Description: "Removed."}},
+			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NoRecipient, wire.NotFound, wire.CrossOrigin),
+	}})
+	s.handle(&route{serve: s.cost, op: &huma.Operation{
+		Method: http.MethodGet, Path: pathCost, OperationID: "cost", Tags: []string{"devices"}, Security: login,
+		Summary: "What a device has cost",
+		Description: "Bytes, packets, wake-ups of the radio, heartbeats, connections and an estimate of the energy, since the device was first seen: in all, by way, " +
+			"and for each of the last seven days on which there was something. Back ends and administrators may ask for anybody's.",
+		Parameters: []*huma.Param{ofPath, user},
+		Responses: s.responses(map[string]*huma.Response{"200": s.json("The account.", s.schema(wire.DeviceCost{}))},
+			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NoRecipient, wire.NotFound),
 	}})
 	s.handle(&route{serve: s.networks, op: &huma.Operation{
 		Method: http.MethodGet, Path: pathNetworks, OperationID: "networks", Tags: []string{"server"}, Security: login,

@@ -34,7 +34,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := device(&who, r.URL.Query().Get("device")); err != nil {
+	if err := s.device(r, &who, r.URL.Query().Get("device")); err != nil {
 		return err
 	}
 	pb := buffers.Get().(*[]byte)

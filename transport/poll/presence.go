@@ -1,11 +1,9 @@
 package poll
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 
-	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
 )
@@ -16,33 +14,15 @@ func (s *Server) presence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	user := who.User
-	if asked := r.URL.Query().Get("user"); asked != "" {
-		a, err := address.Parse(asked, s.core.Router.Domain())
-		if err != nil || a.User == "" || a.Device != "" {
-			return wire.NewProblem(wire.BadQuery, "user", "not the address of a user")
-		}
-		user = a.Bare()
-	}
-	switch {
-	case user == who.User:
-	case who.Role != auth.RoleApp && who.Role != auth.RoleAdmin:
-		return wire.NewProblem(wire.Forbidden, "user", "only back ends and administrators may see others")
-	case !s.core.Auth.Exists(user):
-		return wire.NewProblem(wire.NoRecipient, "user", "")
+	user, err := s.whose(r, who, auth.RoleApp, auth.RoleAdmin)
+	if err != nil {
+		return err
 	}
 	list := wire.PresenceList{User: user, Sessions: []wire.Presence{}}
 	for _, p := range s.core.Router.Presence(user) {
 		list.Sessions = append(list.Sessions, wire.Presence{Device: p.Device, Door: p.Door.String(), Since: p.Since})
 	}
-	body, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	write(w, http.StatusOK, append(body, '\n'))
-	return nil
+	return sendJSON(w, list)
 }
 
 // document is GET /v1/openapi.json.

@@ -17,7 +17,7 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := device(&who, r.URL.Query().Get("device")); err != nil {
+	if err := s.device(r, &who, r.URL.Query().Get("device")); err != nil {
 		return err
 	}
 	body, err := s.body(w, r, nil)

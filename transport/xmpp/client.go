@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/internal/conn"
+	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
@@ -444,6 +445,9 @@ var _ router.Client = (*bell)(nil)
 // Wake may be called from any goroutine.
 func (b *bell) Wake() { b.c.Wake() }
 
+// Meter counts what the device costs. It may be called from any goroutine.
+func (b *bell) Meter() *cost.Meter { return b.c.Meter() }
+
 // End may be called from any goroutine.
 func (b *bell) End(why router.Reason) {
 	b.end.CompareAndSwap(nil, &why)
@@ -529,6 +533,7 @@ func (x *client) setAlarm() {
 
 // ping asks for a sign of life.
 func (x *client) ping() {
+	x.c.Meter().Beat()
 	if x.sm != nil {
 		x.sm.asked = true
 		x.nonza("<r xmlns='" + nsSM + "'/>")
@@ -598,6 +603,7 @@ func (x *client) Closed(why error) {
 	}
 	r.at = r.sess.Acked()
 	r.sess.Close()
+	x.s.core.Costs.Book(r.bare, r.who.Device, router.XMPP.String(), x.c.Meter())
 	if r.sm == nil || !r.sm.keep || !x.s.lost.hold(r) {
 		r.leave()
 	}

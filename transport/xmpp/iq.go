@@ -83,7 +83,7 @@ type handler struct {
 }
 
 var handlers = []handler{
-	{"get", "ping", nsPing, toServer | toSelf, (*client).iqEmpty},
+	{"get", "ping", nsPing, toServer | toSelf, func(x *client, e, p stream.Element, to string) { x.c.Meter().Beat(); x.iqEmpty(e, p, to) }},
 	{"get", "query", nsRoster, toSelf, func(x *client, e, q stream.Element, _ string) { x.rosterGet(e, q) }},
 	{"set", "query", nsRoster, toSelf, func(x *client, e, q stream.Element, _ string) { x.rosterSet(e, q) }},
 	{"get", "query", nsDiscoInfo, toServer | toSelf, (*client).discoInfo},

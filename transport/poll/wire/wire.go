@@ -121,6 +121,54 @@ type NetworkList struct {
 	Networks []Network `json:"networks"`
 }
 
+// Device is one device of a user.
+type Device struct {
+	Device string `json:"device"`
+	Online bool   `json:"online"`
+	// Door is by which way it is connected, if it is.
+	Door string    `json:"door,omitempty"`
+	Seen time.Time `json:"seen"`
+	// Behind is how many places of the box lie beyond what it has acknowledged.
+	Behind uint64 `json:"behind"`
+}
+
+// DeviceList is the answer of GET /v1/devices.
+type DeviceList struct {
+	User    string   `json:"user"`
+	Devices []Device `json:"devices"`
+}
+
+// Cost is what a device has cost.
+type Cost struct {
+	BytesUp     uint64 `json:"bytes_up"`
+	BytesDown   uint64 `json:"bytes_down"`
+	PacketsUp   uint64 `json:"packets_up"`
+	PacketsDown uint64 `json:"packets_down"`
+	Wakeups     uint64 `json:"wakeups"`
+	Heartbeats  uint64 `json:"heartbeats"`
+	Connects    uint64 `json:"connects"`
+	// Connected is in seconds.
+	Connected float64 `json:"connected"`
+	// Joules are an estimate, by the kind of radio: lte, 3g, wifi.
+	Joules map[string]float64 `json:"joules"`
+}
+
+// Day is what a device has cost on one day, in UTC.
+type Day struct {
+	Date string `json:"date"`
+	Cost
+}
+
+// DeviceCost is the answer of GET /v1/devices/{device}/cost.
+type DeviceCost struct {
+	User   string          `json:"user"`
+	Device string          `json:"device"`
+	Since  time.Time       `json:"since"`
+	Total  Cost            `json:"total"`
+	Ways   map[string]Cost `json:"ways"`
+	Days   []Day           `json:"days"`
+}
+
 // TimeFormat is how times are written: RFC 3339, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 

@@ -263,6 +263,18 @@ func (c *Client) Live() Mailbox {
 	return c.live.mb
 }
 
+// Signal says a word of the moment to a user, or to one of his devices
+// ("bob/phone"): that this one is composing, paused, active, inactive or gone,
+// or something of the application's own, of at most 64 bytes and with at most
+// 1024 in body. It does not wait, and it is not repeated: without a connection,
+// or on a way that has no word for it, it is lost. False says that it is lost
+// already. Link's way hears what others say, with link.Config.OnSignal, without
+// which it says nothing either; poll's says only.
+func (c *Client) Signal(to, kind string, body []byte) bool {
+	s, ok := c.Live().(signaler)
+	return ok && s.Signal(to, kind, body)
+}
+
 // become is called by run alone.
 func (c *Client) become(s State) {
 	c.mu.Lock()

@@ -53,6 +53,10 @@ type (
 	mover interface{ NetworkChanged(name string) }
 	// sleeper can be told that the device sleeps.
 	sleeper interface{ SetBackground(on bool) }
+	// signaler says words of the moment. It does not wait.
+	signaler interface {
+		Signal(to, kind string, body []byte) bool
+	}
 	// sender need not wait for one message to be stored to send the next.
 	sender interface {
 		SendAsync(d Draft, done func(Receipt, error)) error

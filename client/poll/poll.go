@@ -63,6 +63,7 @@ type Mailbox struct {
 	queue   []*sending // guarded by mu; not answered, oldest first
 	posting bool       // guarded by mu; post runs
 	singly  int        // guarded by mu; so many are posted one by one
+	saying  int        // guarded by mu; signals on their way
 
 	// turn has one token: whoever holds it may receive, and owns what follows.
 	turn chan struct{}
@@ -323,7 +324,7 @@ func (m *Mailbox) request(ctx context.Context, method, path string, q url.Values
 		return nil, err
 	case len(answer) > maxAnswer:
 		return nil, &client.Refused{Code: "answer-too-large"}
-	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusMultiStatus:
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusMultiStatus:
 		return answer, nil
 	}
 	return nil, refused(resp, answer)

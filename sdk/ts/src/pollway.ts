@@ -22,6 +22,7 @@ const requestTime = 30_000;
 const batch = 50; // messages in one request
 const batchBytes = 512 << 10;
 const soonest = 1000; // between two empty answers
+const maxSaying = 4; // signals on their way
 
 /** A message, in the JSON of GET /v1/inbox. */
 interface Item {
@@ -123,6 +124,7 @@ class Poll implements Connection {
   #authorization: string;
   #sending: Entry[] = [];
   #busy = false; // a POST is under way
+  #saying = 0; // signals that are on their way
   #open = false;
   #ended = false;
   #received = 0; // the place of the last message
@@ -269,6 +271,7 @@ class Poll implements Connection {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       };
       const r = await this.#o.fetch(this.#o.base + path, init);
+      if (r.status === 204) return undefined as T;
       const json = r.headers.get('Content-Type')?.includes('json') ? ((await r.json()) as unknown) : undefined;
       if (!r.ok || json === undefined) {
         const retry = Number(r.headers.get('Retry-After') ?? NaN);
@@ -296,9 +299,14 @@ class Poll implements Connection {
     if (change.token !== undefined) this.#authorization = `Bearer ${change.token}`;
   }
 
-  // A poll is not there at the moment.
-  signal(): boolean {
-    return false;
+  // What others say does not come: a poll is not there at the moment.
+  signal(to: string, kind: string, data: Uint8Array): boolean {
+    if (!this.#open || this.#ended || this.#saying >= maxSaying || kind === '' || kind === 'online' || kind === 'offline') return false;
+    this.#saying++;
+    this.#request('POST', `/v1/signals?device=${encodeURIComponent(this.#device)}`, { to, kind, ...(data.length > 0 ? { body64: base64(data) } : {}) })
+      .catch(() => {}) // it is lost
+      .finally(() => this.#saying--);
+    return true;
   }
 
   devices(): boolean {

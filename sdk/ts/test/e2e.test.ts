@@ -108,6 +108,28 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
     poll: () => ({ WebSocket: noWebSocket }),
   };
 
+  test('a word of the moment is said by every way', async () => {
+    const bob = client('bob', {});
+    const heard: string[] = [];
+    bob.on('signal', (s) => heard.push(`${s.from}/${s.device} ${s.kind} ${[...s.data].join()}`));
+    await until(bob, online('websocket'));
+    for (const [way, options] of Object.entries(ways)) {
+      const alice = client('alice', { ...options(), device: way });
+      await until(alice, online(way));
+      const late = Date.now() + patience;
+      while (!alice.signal('bob', 'x-poke', Uint8Array.of(0, 255))) {
+        assert.ok(Date.now() < late);
+        await new Promise((r) => setTimeout(r, 5)); // online is told a moment before the way is open
+      }
+      while (heard.at(-1) !== `alice@localhost/${way} x-poke 0,255`) {
+        assert.ok(Date.now() < late, `by ${way}: ${heard.join('; ')}`);
+        await new Promise((r) => setTimeout(r, 5));
+      }
+      assert.equal(alice.signal('bob', 'online'), way !== 'poll');
+      await alice.close();
+    }
+  });
+
   for (const [way, options] of Object.entries(ways)) {
     test(`send and receive by ${way}`, async () => {
       const { c: bob, r } = await fresh('bob', options());

@@ -97,6 +97,17 @@ func AppendSignal(b []byte, from, device, kind string, body []byte, binary bool)
 	return append(b, '}')
 }
 
+// AppendSaid appends a word of the moment as its sender writes it.
+func AppendSaid(b []byte, to, kind string, body []byte, binary bool) []byte {
+	b = append(b, `{"to":`...)
+	b = AppendString(b, to)
+	b = appendField(b, "kind", kind)
+	if len(body) > 0 {
+		b = appendBody(b, body, binary)
+	}
+	return append(b, '}')
+}
+
 // AppendReceipt appends r as JSON.
 func AppendReceipt(b []byte, r *Receipt) []byte {
 	b = append(b, `{"id":`...)

@@ -17,6 +17,7 @@ seconds=${1:-5}
 
 http=$(port) link=$(port) other=$(port)
 servers() { # accounts: fresh ones, so that no scenario pays for another's
+  stop posthouse # before its data goes
   rm -rf "$dir/data"
   start posthouse "$link" "$dir/posthouse" serve --data "$dir/data" --http "127.0.0.1:$http" --link "127.0.0.1:$link" --mqtt "" --xmpp ""
   local n

@@ -21,9 +21,13 @@ wait_for() { # a port
   for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done
   echo "nothing listens on port $1" >&2; exit 1
 }
+stop() { # name, if it runs: returns when it has ended
+  [ -z "${pid[$1]:-}" ] || { kill "${pid[$1]}"; wait "${pid[$1]}" 2>/dev/null || true; }
+  unset "pid[$1]"
+}
 start() { # name, port, command…: instead of the one of that name that runs
   local name=$1 at=$2; shift 2
-  [ -z "${pid[$name]:-}" ] || { kill "${pid[$name]}"; wait "${pid[$name]}" 2>/dev/null || true; }
+  stop "$name"
   "$@" >"$dir/$name.log" 2>&1 &
   pid[$name]=$!; pids+=($!)
   wait_for "$at"

@@ -35,6 +35,6 @@ run() { # accounts, scenario flags…
 }
 run 100 --scenario pairs
 run 2 --scenario fan --window 1000
-run 2 --scenario fan --window 1000 --subscribers 15000
+run 2 --scenario fan --window 200 --subscribers 15000 # 1000 in flight to each would be 1 GB in sockets
 run 100 --scenario rate --rate 5000
 run 2 --scenario idle --connections 15000

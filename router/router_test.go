@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -260,6 +261,32 @@ func TestWhatIsNotInMemoryIsReadBehindTheBack(t *testing.T) {
 				t.Fatalf("entry %d is %q after %d", i, e.Body, e.Prev)
 			}
 			i++
+		}
+	}
+}
+
+// A batch ends when it is large, whether it comes from memory or from the disk.
+func TestLargeMessagesComeInSmallBatches(t *testing.T) {
+	const n, size = 40, 50_000
+	for name, o := range map[string]mem.Options{"memory": {}, "disk": {Tail: 1}} {
+		r, _ := house(t, o)
+		for i := range n {
+			say(t, r, who("alice", "a"), "bob", fmt.Sprint(i), fmt.Sprintf("%0*d", size, i))
+		}
+		say(t, r, who("alice", "a"), "bob", "huge", strings.Repeat("x", 2*router.Batch))
+		p := newPeer()
+		s := attach(t, r, p, "bob", "phone")
+		for i := 0; i <= n; {
+			es := next(t, s, p, 64)
+			if len(es) > 3 {
+				t.Fatalf("%s: %d messages of %d bytes at once", name, len(es), size)
+			}
+			for _, e := range es {
+				if want := fmt.Sprintf("%0*d", size, i); string(e.Body) != want && e.ID != "huge" || e.Prev != mailbox.Seq(i) {
+					t.Fatalf("%s: entry %d is %.10q after %d", name, i, e.Body, e.Prev)
+				}
+				i++
+			}
 		}
 	}
 }

@@ -52,6 +52,11 @@ const (
 	farBytes = 1 << 20 // or as many bytes
 )
 
+// Batch is at how many bytes of messages Next ends a batch, though it always
+// hands out one: so that a connection can look in between whether its peer
+// keeps up.
+const Batch = 128 << 10
+
 // Attach makes a session for who, a user with a device. It starts at the
 // device's cursor; a device never seen starts at the oldest entry kept. An
 // older session of the same device is ended with Replaced.
@@ -134,10 +139,10 @@ func (s *Session) Unacked(to mailbox.Seq) { s.acked = min(s.acked, to) }
 func (s *Session) Handed() mailbox.Seq { return s.handed }
 
 // Next appends to buf up to max entries not yet handed out on this session, in
-// order. It never waits: what is not in memory is read behind its back, and
-// the client is woken when it is there. When Next returns nothing there is
-// nothing yet, and a Wake will come. When it returns max entries there may be
-// more: ask again.
+// order, and no more once they have [Batch] bytes. It never waits: what is not
+// in memory is read behind its back, and the client is woken when it is there.
+// When Next returns nothing there is nothing yet, and a Wake will come; until
+// then there may be more.
 //
 // Entries that this device sent itself are passed over. Prev is the entry
 // before as this device sees it: what it was handed last, or where it began.
@@ -159,6 +164,9 @@ func (s *Session) Next(buf []mailbox.Entry, max int) ([]mailbox.Entry, error) {
 				s.r.behind.put(s)
 				return buf[:start], nil
 			}
+			n := from + few(buf[from:])
+			clear(buf[n:])
+			buf = buf[:n]
 		}
 		if err != nil {
 			return buf[:start], err
@@ -173,6 +181,14 @@ func (s *Session) Next(buf []mailbox.Entry, max int) ([]mailbox.Entry, error) {
 	}
 	s.r.handed[s.door].Add(uint64(len(buf) - start))
 	return buf, nil
+}
+
+// few is how many of es make a batch.
+func few(es []mailbox.Entry) (n int) {
+	for size := 0; n < len(es) && size < Batch; n++ {
+		size += es[n].Size()
+	}
+	return n
 }
 
 // keep drops from buf[from:] what the device sent itself, and says of each
@@ -271,7 +287,7 @@ func (s *Session) takeFar(buf []mailbox.Entry, max int) ([]mailbox.Entry, error)
 		}
 		return buf, f.err
 	}
-	n := min(max, len(f.entries))
+	n := few(f.entries[:min(max, len(f.entries))])
 	buf = append(buf, f.entries[:n]...)
 	if f.entries = f.entries[n:]; len(f.entries) == 0 {
 		s.far = nil

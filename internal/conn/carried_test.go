@@ -108,6 +108,24 @@ func TestCarried(t *testing.T) {
 	}
 }
 
+// What Send may fill leaves room for what Write must say.
+func TestSendLeavesRoomForWrite(t *testing.T) {
+	p := &probe{ended: make(chan error, 1)}
+	p.data = func(p *probe, b []byte) (int, error) { p.c.Write(b); return len(b), nil }
+	h := new(hand)
+	d := carry(t, h, Options{MaxUnsent: 16, MaxSend: 8}, p)
+	for p.c.Send([]byte("side")) {
+	}
+	d.Step()
+	d.Input([]byte("answer"))
+	if d.Over() || p.c.Unsent() != 14 {
+		t.Fatalf("over %v, with %d unsent", d.Over(), p.c.Unsent())
+	}
+	if p.c.Send(nil) {
+		t.Error("it takes more")
+	}
+}
+
 func TestCarriedEnds(t *testing.T) {
 	broken := errors.New("broken")
 	for name, c := range map[string]struct {

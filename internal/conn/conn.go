@@ -218,14 +218,14 @@ func (c *Conn) SetOut(b []byte) {
 
 // Send is Write for any goroutine, for bytes that are the same for many
 // receivers. It copies p. It reports whether p was taken: if that would bring
-// the unsent bytes over Options.MaxUnsent p is dropped.
+// the unsent bytes over Options.MaxSend p is dropped.
 //
 // What is sent keeps its order, and so does what is written; between the two
 // there is none, except that a p stays whole and is not put inside of what one
 // method wrote. On a WebSocket every p is a message of its own.
 func (c *Conn) Send(p []byte) bool {
 	c.mu.Lock()
-	if c.deaf || c.side.size()+int(c.behind.Load())+len(p) > c.g.o.MaxUnsent {
+	if c.deaf || c.side.size()+int(c.behind.Load())+len(p) > c.g.o.MaxSend {
 		c.mu.Unlock()
 		return false
 	}

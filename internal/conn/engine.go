@@ -111,6 +111,9 @@ type Options struct {
 	Handshake time.Duration
 	// MaxUnsent is how many bytes may wait to be sent. Default 4 MiB.
 	MaxUnsent int
+	// MaxSend is the same for Send, which drops what is more. Default MaxUnsent;
+	// less leaves room for what Write must say.
+	MaxSend int
 	// Ahead is how many bytes may wait to be sent before Room says that there
 	// is none: it is what a peer that does not read costs, beside the system's
 	// buffers, if its protocol can wait. Default 64 KiB, at most half of
@@ -159,6 +162,7 @@ func (o Options) filled() Options {
 		}
 	}
 	def(&o.MaxUnsent, 4<<20)
+	def(&o.MaxSend, o.MaxUnsent)
 	def(&o.Ahead, 64<<10)
 	def(&o.MaxInput, 2<<20)
 	def(&o.MaxPerAddr, 20000)
@@ -167,6 +171,7 @@ func (o Options) filled() Options {
 	wait(&o.Quiet, cost.Quiet)
 	wait(&o.UserTimeout, 30*time.Second)
 	o.MaxUnsent = min(o.MaxUnsent, 1<<30)
+	o.MaxSend = min(o.MaxSend, o.MaxUnsent)
 	o.Ahead = min(o.Ahead, o.MaxUnsent/2)
 	if o.Account == nil {
 		o.Account = new(Account)

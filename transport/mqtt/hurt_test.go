@@ -291,6 +291,25 @@ func TestSlowSubscriber(t *testing.T) {
 	ping(t, pub)
 }
 
+// A limit on what may wait unsent keeps no message back that was let in.
+func TestLongestMessageIsSent(t *testing.T) {
+	_, addr := serveTCP(t, Config{MaxUnsent: 1 << 10})
+	sub, pub := must(t, addr, "sub"), must(t, addr, "pub")
+	sub.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "x"}, {Topic: "im/inbox/#", Options: 1}}}).Append(nil, packet.V5))
+	if _, err := sub.next(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, 1<<20)
+	for i, name := range []string{"x", "im/to/alice", "im/to/alice"} {
+		m := packet.Publish{Topic: []byte(name), Payload: body, QoS: byte(min(i, 1)), ID: uint16(min(i, 1))}
+		pub.Write(m.Append(nil, packet.V5))
+		got, err := sub.next(10 * time.Second)
+		if err != nil || len(got) < len(body) {
+			t.Fatalf("to %s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
 // A 3.1.1 client that runs far ahead is read from no faster than its messages
 // reach the disk, and all are acknowledged in order [MQTT-4.6.0-2].
 func TestPaused(t *testing.T) {

@@ -43,6 +43,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
@@ -212,9 +213,15 @@ func New(core *transport.Core, cfg Config) *Server {
 
 // options are those of a listener's connections.
 func (s *Server) options() conn.Options {
+	// The longest message fits where nothing waits, and behind what QoS 0 may
+	// fill there is room for a batch of a box with one such message in it.
+	l := s.core.Mail.Limits()
+	longest := max(s.cfg.MaxPacket, l.Body+l.Attrs+64<<10)
+	send := max(2*s.cfg.MaxUnsent, longest)
 	return conn.Options{
 		New:       func() conn.Protocol { return &client{srv: s} },
-		MaxUnsent: 2 * s.cfg.MaxUnsent, // an answer may come on top
+		MaxSend:   send,
+		MaxUnsent: send + longest + router.Batch + 256<<10,
 		MaxInput:  s.cfg.MaxPacket + 8,
 		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.

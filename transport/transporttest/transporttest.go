@@ -195,6 +195,19 @@ func Run(t *testing.T, d Door, open func(*testing.T) *House) {
 		bob = dial(t, d, h, "bob", "phone")
 		bob.want("four")
 	})
+	t.Run("ABoxOfLargeMessages", func(t *testing.T) {
+		h := open(t)
+		alice := dial(t, d, h, "alice", "phone")
+		const n = 40 // together more than a connection lets wait unsent
+		body := func(i int) string { return fmt.Sprintf("%0200000d", i) }
+		for i := range n {
+			alice.send(text("bob", fmt.Sprint(i), body(i)))
+		}
+		bob := dial(t, d, h, "bob", "phone")
+		for i := range n {
+			bob.want(body(i))
+		}
+	})
 	t.Run("EveryDeviceReadsForItself", func(t *testing.T) {
 		h := open(t)
 		alice := dial(t, d, h, "alice", "phone")

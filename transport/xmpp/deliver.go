@@ -48,10 +48,10 @@ func (x *client) deliver() {
 		for i := range entries {
 			x.entry(&entries[i])
 		}
-		wrote = wrote || len(entries) > 0
-		if len(entries) < batch {
+		if len(entries) == 0 {
 			break
 		}
+		wrote = true
 	}
 	clear(buf[:])
 	batches.Put(buf)
@@ -186,7 +186,7 @@ func (x *client) appendBody(b []byte, e *mailbox.Entry, extra stream.Element) []
 	switch {
 	case e.Type == typeStanza && !extra.Zero():
 		return b
-	case isText(e.Type) && len(e.Body) <= x.s.limits.Bytes*3/4 && stream.Carries(e.Body):
+	case isText(e.Type) && len(e.Body) <= x.s.limits.Bytes && stream.Carries(e.Body):
 		return stream.AppendElement(b, "body", "", e.Body)
 	}
 	if _, ok := extra.Child(stream.NSClient, "body"); !ok {

@@ -167,6 +167,7 @@ func (s *Server) options() conn.Options {
 		MaxPerAddr: s.cfg.MaxPerAddr,
 		Account:    &s.account,
 		MaxInput:   s.cfg.MaxStanza + 64<<10,
+		MaxUnsent:  2<<20 + 8*s.cfg.MaxStanza, // a body of that size, each character of it escaped, and a batch
 	}
 }
 

@@ -22,7 +22,8 @@
 import assert from 'node:assert/strict';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 
-import { Client, type ClientOptions, type Credentials } from '../../src/client.js';
+import { Client, type ClientOptions } from '../../src/client.js';
+import type { Credentials } from '../../src/credentials.js';
 import { decode, encode, Splitter } from '../../src/codec/frame.js';
 import { duration, format, hex } from '../../src/codec/text.js';
 import type { Urgency } from '../../src/codec/codes.js';

@@ -1,15 +1,14 @@
 import { Alarm, type Clock } from './clock.js';
-import { again } from './codec/codes.js';
 import { Connector } from './connector.js';
 import { type Credentials, Identity } from './credentials.js';
+import { entryOf } from './draft.js';
 import { Emitter } from './events.js';
-import { Heartbeats } from './heartbeat.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
 import { Presence } from './presence.js';
-import { Prober } from './prober.js';
+import { Pulse } from './pulse.js';
 import type { Entry, State, Store } from './store/store.js';
-import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt, RefusedError } from './types.js';
+import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt } from './types.js';
 import { type End, type Login, lost, type Way, type Welcomed } from './way.js';
 
 export interface ClientOptions {
@@ -37,7 +36,6 @@ export interface World {
 }
 
 const longestHold = 86_400_000; // more than a server allows
-const refusedWait = 5_000; // before what could not be stored is sent again
 
 /** One device of a user, connected as well as the network allows. */
 export class Client {
@@ -48,19 +46,15 @@ export class Client {
   readonly #connector: Connector;
   readonly #outbox: Outbox;
   readonly #inbox: Inbox;
-  readonly #prober: Prober;
+  readonly #pulse: Pulse;
   readonly #presence: Presence;
   readonly #renewal: Alarm;
-  readonly #retry: Alarm;
   readonly #loaded: Promise<void>;
-  #beats: Heartbeats;
   #kept: State = {};
   #sure = false; // the stored place is of this account
   #network: string;
   #background = false;
-  #interval = 0; // agreed, between heartbeats
   #asks: { answer: (list: Device[]) => void; fail: (e: Error) => void }[] = []; // for devices
-  #refusals: Entry[] = []; // what could not be stored at present
   #last = 0; // number of the last id
   #ahead = 0; // the server's clock, by so many milliseconds
   #closed: ClosedError | undefined;
@@ -71,7 +65,13 @@ export class Client {
     this.#network = o.network;
     this.#identity = new Identity(o.credentials);
     this.#connector = this.#makeConnector();
-    this.#outbox = new Outbox(o.store);
+    this.#outbox = new Outbox(o.store, w.clock, {
+      work: () => this.#connector.connection?.work(),
+      queued: (id) => this.#events.emit('queued', id),
+      stored: (r) => this.#events.emit('stored', r),
+      refused: (e) => this.#events.emit('refused', e),
+      failed: (e) => this.#events.emit('error', e),
+    });
     this.#inbox = new Inbox(
       {
         save: (place) => this.#keep({ place }),
@@ -81,23 +81,23 @@ export class Client {
       },
       w.clock,
     );
-    this.#beats = new Heartbeats({}, w.clock.now());
-    this.#prober = new Prober(w.clock, {
-      beats: () => this.#beats,
+    this.#pulse = new Pulse(w.clock, {
       login: () => this.#login(),
-      learned: () => {
-        this.#keepSoon({ findings: this.#beats.findings });
-        this.#speak();
+      live: () => {
+        const { connection, online, way } = this.#connector;
+        return online && connection ? { connection, way } : undefined;
       },
+      keep: (findings) => this.#keepSoon({ findings }),
     });
-    this.#presence = new Presence((to, kind) => this.signal(to, kind), o.showTo ?? (() => false));
+    this.#presence = new Presence(
+      (to, kind) => this.signal(to, kind),
+      (address) => this.#safely(() => o.showTo?.(address)) ?? false,
+    );
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
-    this.#retry = new Alarm(w.clock, () => {
-      this.#outbox.giveBack(this.#refusals.splice(0));
-      this.#connector.connection?.work();
-    });
-    this.#loaded = this.#load();
-    this.#loaded.then(() => this.#connector.attempt()).catch((e: unknown) => this.#close(new ClosedError('store', String(e))));
+    this.#loaded = this.#load().then(
+      () => this.#connector.attempt(),
+      (e: unknown) => void this.#close(new ClosedError('store', String(e))),
+    );
   }
 
   #makeConnector(): Connector {
@@ -117,13 +117,23 @@ export class Client {
         this.#events.emit('signal', s);
       },
       devices: (list) => this.#asks.shift()?.answer(list),
-      take: () => this.#take(),
-      stored: (e, seq, duplicate) => this.#stored({ id: e.id, seq, duplicate }),
-      refused: (e, code, text) => this.#refused(e, code, text),
-      survived: (silence) => this.#survived(silence),
+      take: () => this.#outbox.take(),
+      stored: (e, seq, duplicate) => this.#outbox.stored(e, seq, duplicate),
+      refused: (e, code, text) => this.#outbox.refused(e, code, text),
+      survived: (silence) => this.#pulse.survived(silence),
       renewed: (expires) => this.#renewLater(expires),
-      trace: (line) => this.#o.trace?.(line()),
+      trace: (line) => this.#safely(() => this.#o.trace?.(line())),
     });
+  }
+
+  /** Calls what the application has given, which may throw. */
+  #safely<T>(f: () => T): T | undefined {
+    try {
+      return f();
+    } catch (e) {
+      this.#events.emit('error', e);
+      return undefined;
+    }
   }
 
   /** How it is connected now. */
@@ -151,33 +161,22 @@ export class Client {
    * then the message is in the store: it is sent when there is a connection,
    * also after a restart of the program. The promise is rejected with a
    * RefusedError if the server will not store it, or with a ClosedError if
-   * the client is closed before, in which case the next client sends it.
+   * the client is closed before, in which case the next client sends it. With
+   * a TypeError if the draft cannot be sent, a RangeError if its id is queued
+   * already, or the store's own error, it was not queued. Only of a TypeError
+   * does nothing but the promise tell. If the signal aborts, for instance by
+   * AbortSignal.timeout, nobody waits any more, and the message stays queued.
    */
-  async send(d: Draft): Promise<Receipt> {
-    const e = this.#entry(d);
-    await this.#loaded;
-    if (this.#closed) throw this.#closed;
-    if (this.#outbox.has(e.id)) throw new RangeError(`a message with the id ${e.id} is being sent`);
-    const put = this.#o.store.put(e);
-    const receipt = put.then(() => {
-      if (this.#closed) throw this.#closed;
-      const r = this.#outbox.add(e);
-      this.#connector.connection?.work();
-      return r;
-    });
-    return receipt;
-  }
-
-  #entry(d: Draft): Entry {
-    if (typeof d.to !== 'string' || d.to === '') throw new TypeError('a message needs a recipient');
-    if (d.body !== undefined && d.data !== undefined) throw new TypeError('a message has either body or data');
-    if (d.expires !== undefined && !(d.expires > 0)) throw new RangeError('expires is milliseconds, more than none');
-    const type = d.type ?? (d.data === undefined ? '' : 'application/octet-stream');
-    return {
-      id: d.id ?? `${this.#w.prefix}.${++this.#last}`, to: d.to, data: d.data?.slice() ?? new TextEncoder().encode(d.body ?? ''),
-      type: type === 'text/plain; charset=utf-8' ? '' : type, urgency: d.urgency ?? 'normal', attrs: d.attrs ?? [],
-      expires: d.expires === undefined ? 0 : Math.ceil(this.#w.clock.now() + d.expires),
-    };
+  send(d: Draft, o: { signal?: AbortSignal } = {}): Promise<Receipt> {
+    if (o.signal?.aborted) return Promise.reject(o.signal.reason);
+    if (this.#closed) return quiet(Promise.reject(this.#closed));
+    let e: Entry;
+    try {
+      e = entryOf(d, () => `${this.#w.prefix}.${++this.#last}`, this.#w.clock.now());
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return quiet(unless(o.signal, this.#outbox.send(e, this.#loaded)));
   }
 
   /**
@@ -251,7 +250,7 @@ export class Client {
     if (this.#closed) return;
     const other = name !== undefined && name !== this.#network;
     this.#network = name ?? this.#network;
-    this.#beats.on(this.#network, this.#w.clock.now());
+    this.#pulse.on(this.#network);
     this.#connector.networkChanged(other);
   }
 
@@ -263,11 +262,9 @@ export class Client {
   setBackground(b: boolean): void {
     if (this.#closed || b === this.#background) return;
     this.#background = b;
-    this.#beats.background(b);
     if (this.#connector.online) this.#hold();
-    if (b) this.#prober.stop();
     this.#connector.background(b);
-    if (!b) this.#speak();
+    this.#pulse.background(b);
   }
 
   /** Tells the server whether it may hold messages. */
@@ -289,12 +286,11 @@ export class Client {
     if (this.#closed) return;
     this.#closed = why;
     this.#renewal.stop();
-    this.#retry.stop();
-    this.#prober.stop();
+    this.#pulse.stop();
     this.#unask();
     this.#inbox.close();
     await this.#connector.end(why);
-    this.#outbox.abandon(why);
+    this.#outbox.close(why);
     await this.#o.store.close().catch((e: unknown) => this.#events.emit('error', e));
   }
 
@@ -303,9 +299,7 @@ export class Client {
     this.#kept = state;
     this.#outbox.restore(outbox);
     this.#inbox.begin(state.place);
-    this.#beats = new Heartbeats(state.findings ?? {}, this.#w.clock.now());
-    this.#beats.on(this.#network, this.#w.clock.now());
-    this.#beats.background(this.#background);
+    this.#pulse.begin(state.findings ?? {}, this.#network, this.#background);
   }
 
   #keep(change: Partial<State>): Promise<void> {
@@ -321,7 +315,7 @@ export class Client {
     const login = await this.#identity.bring();
     if (this.#o.device !== '') login.device = this.#o.device;
     if (this.#network !== '') login.network = this.#network;
-    const wish = this.#beats.wish;
+    const wish = this.#pulse.wish;
     if (wish !== undefined) login.interval = wish;
     // A place of another account would make the server pass over messages.
     if (this.#known && this.#inbox.place !== undefined) login.after = this.#inbox.place;
@@ -340,10 +334,9 @@ export class Client {
 
   #gone(unanswered: Entry[], end?: End): void {
     this.#unask();
-    this.#prober.stop();
+    this.#pulse.gone(end?.silence);
     this.#renewal.stop();
     this.#outbox.giveBack(unanswered);
-    if (end?.silence !== undefined) this.#beats.silent(end.silence, this.#w.clock.now());
   }
 
   #welcomed(w: Welcomed): number | undefined {
@@ -368,62 +361,17 @@ export class Client {
       }
     }
     if (w.address === '') return undefined; // no new connection
-    this.#beats.helped(w.helps ?? false, { good: w.good ?? 0, bad: w.bad ?? 0, at: now }, now);
-    this.#beats.alive(now);
-    this.#interval = w.interval ?? 0;
-    this.#keepSoon({ login: this.#identity.whose, address: w.address, findings: this.#beats.findings });
+    this.#pulse.welcomed(w);
+    this.#keepSoon({ login: this.#identity.whose, address: w.address });
     if (w.expires !== undefined) {
       this.#ahead = (w.time ?? now) - now;
       this.#renewLater(w.expires);
     }
     this.#connector.admit();
-    queueMicrotask(() => this.#speak());
     queueMicrotask(() => this.#presence.begin());
     if (this.#background) queueMicrotask(() => this.#hold());
     if (place !== undefined) queueMicrotask(() => this.#connector.connection?.handled(this.#inbox.place ?? 0, false));
     return place;
-  }
-
-  #take(): Entry | undefined {
-    const now = this.#w.clock.now();
-    for (let e = this.#outbox.take(); e; e = this.#outbox.take()) {
-      if (e.expires === 0 || e.expires > now) return e;
-      this.#refused(e, 'expired', 'it was not sent in time');
-    }
-    return undefined;
-  }
-
-  #stored(r: Receipt): void {
-    this.#outbox.stored(r).catch((e: unknown) => this.#events.emit('error', e));
-    this.#events.emit('stored', r);
-  }
-
-  #refused(e: Entry, code: string, text: string): void {
-    if (again(code)) {
-      this.#refusals.push(e);
-      this.#retry.set(this.#w.clock.now() + refusedWait);
-      return;
-    }
-    const error = new RefusedError(e.id, code, text);
-    this.#outbox.refused(error).catch((e: unknown) => this.#events.emit('error', e));
-    this.#events.emit('refused', error);
-  }
-
-  #survived(silence: number): void {
-    if (!this.#beats.survived(silence, this.#w.clock.now())) return;
-    this.#keepSoon({ findings: this.#beats.findings });
-    queueMicrotask(() => this.#speak());
-  }
-
-  /** Speaks as often as is known to be needed, and tries out what is not known. */
-  #speak(): void {
-    const connection = this.#connector.online ? this.#connector.connection : undefined;
-    if (!connection) return;
-    const change = this.#beats.tell();
-    const wish = this.#beats.wish;
-    if (wish !== undefined && wish !== this.#interval) change.interval = this.#interval = wish;
-    if (Object.keys(change).length > 0) connection.set(change);
-    this.#prober.go(this.#connector.way);
   }
 
   /** Brings a fresh token when the last one has used up four fifths of its time. */
@@ -444,4 +392,20 @@ export class Client {
       this.#events.emit('error', e);
     }
   }
+}
+
+/** A promise that need not be looked at, since the events tell the same. */
+function quiet<T>(p: Promise<T>): Promise<T> {
+  p.catch(() => {});
+  return p;
+}
+
+/** P, or the signal's reason if that is sooner. */
+function unless<T>(signal: AbortSignal | undefined, p: Promise<T>): Promise<T> {
+  if (!signal) return p;
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', stop, { once: true });
+    p.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
 }

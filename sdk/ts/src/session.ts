@@ -7,7 +7,7 @@ import { decode, encode, type Frame, type Raw, Splitter } from './codec/frame.js
 import { newSend } from './codec/message.js';
 import type { DeviceList } from './codec/device.js';
 import { fits } from './codec/signal.js';
-import { type Delivered, MsgReader, SendWriter } from './codec/stream.js';
+import { type Delivered, maxPeers, MsgReader, SendWriter } from './codec/stream.js';
 import { format } from './codec/text.js';
 import type { Entry } from './store/store.js';
 import { type Change, type End, lost } from './way.js';
@@ -35,7 +35,7 @@ export interface SessionOptions {
 
 const welcomeTime = 15_000; // from the beginning to the welcome
 const answerTime = 10_000; // from a heartbeat to any byte
-const unanswered = 5_000; // a send without a byte from the server, before a heartbeat asks
+const unanswered = 5_000; // a send or a question without a byte from the server, before a heartbeat asks
 const ackEvery = 64; // places, while more are being handled
 const ackTime = 1000; // or so many milliseconds
 const shortestInterval = 1000;
@@ -62,7 +62,7 @@ export class Session {
   #began = 0;
   #read = 0; // when bytes came last
   #wrote = 0; // when bytes went last
-  #asked = Infinity; // when the oldest send that is not answered was written
+  #asked = Infinity; // when the oldest send or question that is not answered was written, or bytes came after that
   #pinged = Infinity; // when a heartbeat went out that no byte has followed
   #silence = 0; // before that heartbeat
   #patience = answerTime;
@@ -189,9 +189,8 @@ export class Session {
   send(e: Entry, now: number, packed?: Uint8Array): void {
     const w = this.#welcome!;
     const f = { ...newSend({ n: 0 }), media: e.type, urgency: e.urgency, attrs: e.attrs, body: packed ?? e.data, deflated: packed ? e.data.length : 0 };
-    const attrs = e.attrs.reduce((n, [name, value]) => n + 3 * (name.length + value.length) + 10, 0);
-    const size = e.data.length + 3 * (e.to.length + e.id.length + e.type.length) + attrs + 64;
-    if (size > (w.maxFrame ?? Infinity)) {
+    const most = w.maxFrame ?? Infinity;
+    if (atMost(e) > most && encode({ ...f, to: { n: maxPeers, define: { address: e.to, device: '', prefix: '' } }, id: e.id }).length > most) {
       this.#on.refused(e, 'too-large', 'the server takes no message of that size');
       return;
     }
@@ -213,6 +212,7 @@ export class Session {
   devices(forget: string, now: number): boolean {
     if (this.#state !== 'welcomed' || !(this.#welcome!.caps! & capDevices)) return false;
     this.#asks.push(forget);
+    if (this.#asked === Infinity) this.#asked = now;
     if (this.#asks.length === 1) this.#write({ type: 'devices', forget }, now);
     return true;
   }
@@ -243,7 +243,7 @@ export class Session {
   #beatDue(): number {
     // The NAT and the server count our bytes, we count the server's.
     const due = Math.min(this.#read, this.#wrote) + this.#interval;
-    return this.#sent.length > 0 ? Math.min(due, this.#asked + unanswered) : due;
+    return Math.min(due, this.#asked + unanswered);
   }
 
   /** What is to be acknowledged on the next frame's back, and is taken to be. */
@@ -307,6 +307,7 @@ export class Session {
       case 'devicelist':
         if (this.#asks.shift() === undefined) throw new ProtocolError('link: the server lists devices unasked');
         if (this.#asks.length > 0) this.#write({ type: 'devices', forget: this.#asks[0]! }, now);
+        this.#settle();
         return this.#on.devices(f.devices);
       case 'signalled': {
         const { address, device } = this.#reader!.signal(f);
@@ -323,8 +324,12 @@ export class Session {
   #answered(): Entry {
     const e = this.#sent.shift();
     if (!e) throw new ProtocolError('link: the server answers what was not sent');
-    if (this.#sent.length === 0) this.#asked = Infinity;
+    this.#settle();
     return e;
+  }
+
+  #settle(): void {
+    if (this.#sent.length === 0 && this.#asks.length === 0) this.#asked = Infinity;
   }
 
   #welcomed(w: Welcome, now: number): void {
@@ -346,4 +351,10 @@ export class Session {
     if (f.back !== undefined) end.back = f.back;
     this.#end(end);
   }
+}
+
+/** What a message needs at most, in bytes: in UTF-8 three for each of a string's. */
+function atMost(e: Entry): number {
+  const attrs = e.attrs.reduce((n, [name, value]) => n + 3 * (name.length + value.length) + 10, 0);
+  return e.data.length + 3 * (e.to.length + e.id.length + e.type.length) + attrs + 64;
 }

@@ -155,9 +155,11 @@ export interface ConnectionState {
 /** What a client tells, by the name of the event. */
 export interface Events {
   state: ConnectionState;
-  /** A message is stored. Also those that were queued before a restart. */
+  /** A message is in the store, by its id: it will be sent, by the next program if not by this. */
+  queued: string;
+  /** A message is stored at the server. Also those that were queued before a restart. */
   stored: Receipt;
-  /** A message will not be stored. Also those that were queued before a restart. */
+  /** The server will not store a message. Also those that were queued before a restart. */
   refused: RefusedError;
   /** Somebody says something of the moment: that he is typing, is online. It comes now or never. */
   signal: Signal;

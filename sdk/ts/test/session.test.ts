@@ -1,0 +1,68 @@
+// What a session does that no dialogue shows.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { capDevices } from '../src/codec/fields.js';
+import { decode, encode, type Frame, Splitter } from '../src/codec/frame.js';
+import { Session, type SessionEvents } from '../src/session.js';
+import type { Entry } from '../src/store/store.js';
+import type { End } from '../src/way.js';
+
+const entry = (more: Partial<Entry> = {}): Entry => ({ id: 'm1', to: 'bob', type: '', data: new Uint8Array(0), urgency: 'normal', expires: 0, attrs: [], ...more });
+
+/** A session that has been welcomed, at the time 0. */
+class Stand {
+  readonly told: string[] = [];
+  readonly session: Session;
+  end: End | undefined;
+
+  constructor(maxFrame = 1 << 20, interval = 60_000) {
+    const events = {
+      refused: (e: Entry, code: string) => this.told.push(`refused ${e.id} ${code}`),
+      survived: (silence: number) => this.told.push(`survived ${silence}`),
+      ended: (end: End) => (this.end = end),
+    };
+    this.session = new Session(
+      { hello: { user: 'alice', password: 'secret', caps: capDevices }, maxFrame: 1 << 20 },
+      new Proxy({} as SessionEvents, { get: (_, name) => events[name as keyof typeof events] ?? (() => {}) }),
+    );
+    this.session.open(0);
+    this.hear({ type: 'welcome', major: 1, minor: 0, address: 'alice@localhost', caps: capDevices, interval, maxFrame, inflight: 100, peers: 8 }, 0);
+    this.said();
+  }
+
+  hear(f: Frame, now: number): void {
+    this.session.receive(encode(f).slice(), now);
+  }
+
+  said(): string[] {
+    const out = this.session.output();
+    const s = new Splitter(1 << 24);
+    if (out) s.push(out);
+    const all: string[] = [];
+    for (let raw = s.next(); raw; raw = s.next()) all.push(decode(raw).type);
+    return all;
+  }
+}
+
+test('a message is as large as it is, and not as it might be', () => {
+  const max = 40_000;
+  const s = new Stand(max);
+  s.session.send(entry({ attrs: [['note', 'x'.repeat(30_000)]] }), 0);
+  assert.deepEqual([s.said(), s.told], [['send'], []]);
+  s.session.send(entry({ attrs: [['note', 'ä'.repeat(30_000)]] }), 0);
+  assert.deepEqual([s.said(), s.told], [[], ['refused m1 too-large']]);
+});
+
+test('a question that is not answered is followed by a heartbeat', () => {
+  const s = new Stand();
+  assert.ok(s.session.devices('', 1000));
+  assert.deepEqual(s.said(), ['devices']);
+  assert.equal(s.session.deadline, 6000);
+  s.session.tick(6000);
+  assert.deepEqual(s.said(), ['ping']);
+  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 6100);
+  s.hear({ type: 'devicelist', devices: [] }, 6200);
+  assert.equal(s.session.deadline, 66_000, 'an interval after our last byte');
+});

@@ -2,18 +2,18 @@
 // connection that is cut and restored.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 
 import type * as sdk from '../src/index.js';
+import { launch, withoutChromium } from './support/chromium.js';
 import { here } from './support/paths.js';
-import { missing, Posthouse, Proxy, withoutServer } from './support/posthouse.js';
+import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
-const executable = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-const without = withoutServer || missing(`Chromium (${executable})`, existsSync(executable));
+const without = withoutServer || withoutChromium;
 
 /** What the page keeps for the test. */
 interface Global {
@@ -33,12 +33,7 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
   before(async () => {
     server = await Posthouse.open();
     proxy = await Proxy.open(server.http);
-    browser = await chromium.launch({
-      executablePath: executable,
-      args: [
-        '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-      ],
-    });
+    browser = await launch();
     context = await browser.newContext();
     // The page and the SDK come from where the server is, so that they are of its origin.
     proxy.page = (path) => {

@@ -3,18 +3,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 
+import { launch, withoutChromium } from './support/chromium.js';
 import { here, project } from './support/paths.js';
-import { freePort, missing, Posthouse, withoutServer } from './support/posthouse.js';
+import { freePort, Posthouse, withoutServer } from './support/posthouse.js';
 
-const executable = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-const withoutChromium = missing(`Chromium (${executable})`, existsSync(executable));
 const patience = 60_000;
 
 /** A program that runs in a terminal. */
@@ -117,7 +116,7 @@ describe('the five minutes of the documentation', { skip: withoutServer, timeout
     paste(join(dir, 'try'), setup);
     terminal(join(dir, 'try'), serve);
     const bob = terminal(join(dir, 'try'), last(blocks[1]!)[1]);
-    const browser = await chromium.launch({ executablePath: executable, args: ['--no-sandbox', '--disable-gpu'] });
+    const browser = await launch();
     try {
       const context = await browser.newContext();
       const open = async (): Promise<Page> => {

@@ -1,12 +1,15 @@
 // What every store must do. IndexedDB does it in the browser's tests.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 
 import { fileStore, memoryStore, type Entry, type Store } from '../src/node/index.js';
+import { here } from './support/paths.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'posthouse-store-'));
 after(() => rmSync(dir, { recursive: true }));
@@ -68,4 +71,53 @@ test('a file does not grow for ever', async () => {
   await s.close();
   assert.ok(statSync(path).size < 1.2e6, `${statSync(path).size} bytes`);
   assert.match(readFileSync(path, 'utf8'), /"stays"/);
+});
+
+test('a file with lines that were not on disk when the power was lost', async () => {
+  const path = join(dir, 'zeros.jsonl');
+  let s = fileStore(path);
+  await s.load();
+  await s.put(entry('1'));
+  await s.close();
+  appendFileSync(path, '\0'.repeat(512) + '\n' + '{"state":{"pl\n' + '{"remove":"other"}\n');
+  s = fileStore(path);
+  assert.deepEqual(await s.load(), { state: {}, outbox: [entry('1')] });
+  await s.close();
+});
+
+test('many at a time share one write', async () => {
+  const path = join(dir, 'many.jsonl');
+  const s = fileStore(path);
+  await s.load();
+  await Promise.all(Array.from({ length: 2000 }, (_, i) => s.put(entry(`${i}`))));
+  await s.close();
+  const again = fileStore(path);
+  assert.deepEqual((await again.load()).outbox.map((e) => e.id), Array.from({ length: 2000 }, (_, i) => `${i}`));
+  await again.close();
+});
+
+test('a store that was never loaded is closed', async () => {
+  const path = join(dir, 'is a directory');
+  mkdirSync(path);
+  const s = fileStore(path);
+  await assert.rejects(s.load());
+  await s.close();
+});
+
+test('a line that did not fit is no harm to the next', () => {
+  const path = join(dir, 'full.jsonl');
+  const program = `
+    import { fileStore } from ${JSON.stringify(pathToFileURL(join(here, 'build', 'src', 'node', 'file.js')).href)};
+    const entry = (id, size) => ({ id, to: 'bob', type: '', data: new Uint8Array(size), urgency: 'normal', expires: 0, attrs: [] });
+    let s = fileStore(${JSON.stringify(path)});
+    await s.load();
+    await s.put(entry('small', 1));
+    const failed = await s.put(entry('large', 100_000)).then(() => '', (e) => e.code);
+    await s.put(entry('after', 1));
+    await s.close();
+    s = fileStore(${JSON.stringify(path)});
+    console.log(JSON.stringify([failed, (await s.load()).outbox.map((e) => e.id)]));`;
+  // A file may have 64 KiB: the long line is cut there.
+  const out = execFileSync('bash', ['-c', 'ulimit -f 64; exec "$0" --input-type=module -e "$1"', process.execPath, program], { encoding: 'utf8' });
+  assert.deepEqual(JSON.parse(out), ['EFBIG', ['small', 'after']]);
 });

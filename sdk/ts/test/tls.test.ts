@@ -4,21 +4,19 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 
 import { connect } from '../src/node/index.js';
 import type * as sdk from '../src/index.js';
+import { launch, withoutChromium } from './support/chromium.js';
 import { here } from './support/paths.js';
-import { missing, Posthouse, Proxy, withoutServer } from './support/posthouse.js';
-
-const executable = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-const withoutBrowser = withoutServer || missing(`Chromium (${executable})`, existsSync(executable));
+import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
 const numbers = (prefix: string, n: number) => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 
@@ -95,7 +93,7 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
     bob.end();
   });
 
-  describe('in a page of Chromium', { skip: withoutBrowser }, () => {
+  describe('in a page of Chromium', { skip: withoutChromium }, () => {
     let browser: Browser;
     let page: Page;
     interface Global {
@@ -105,14 +103,10 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
     before(async () => {
       // The browser takes this certificate and no other that is not trusted.
       const key = new X509Certificate(readFileSync(server.certificate)).publicKey.export({ type: 'spki', format: 'der' });
-      browser = await chromium.launch({
-        executablePath: executable,
-        args: [
-          '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-          '--disable-sync', '--disable-features=LocalNetworkAccessChecks', // the page is not known to come from this machine
-          `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`,
-        ],
-      });
+      browser = await launch(
+        '--disable-features=LocalNetworkAccessChecks', // the page is not known to come from this machine
+        `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`,
+      );
       page = await (await browser.newContext()).newPage();
       page.on('pageerror', (e) => console.error('in the page:', e));
       // The page and the SDK are of the server's origin; what they ask for is the server's.

@@ -6,6 +6,14 @@ import type { Entry, State, Store } from '../store/store.js';
 /** A line of the file: a state, an entry put, or the id of one removed. */
 type Line = { state: State } | { put: Omit<Entry, 'data'> & { data: string } } | { remove: string };
 
+interface Change {
+  line: Line;
+  /** Whether it must be on disk when it is done. */
+  sync: boolean;
+  done(): void;
+  failed(e: unknown): void;
+}
+
 const rewriteAt = 1 << 20; // bytes that a file grows before it is written anew
 
 /**
@@ -14,78 +22,139 @@ const rewriteAt = 1 << 20; // bytes that a file grows before it is written anew
  * at a time.
  */
 export function fileStore(path: string): Store {
-  let state: State = {};
+  const log = new Log(path, () => [{ state }, ...[...outbox.values()].map(putLine)]);
   const outbox = new Map<string, Entry>();
-  let file: FileHandle;
-  let size = 0;
-  let queue = Promise.resolve(); // changes, one after another
-
-  const append = async (l: Line, sync: boolean): Promise<void> => {
-    const text = JSON.stringify(l) + '\n';
-    await file.write(text);
-    if (sync) await file.datasync();
-    size += text.length;
-    if (size > rewriteAt) await rewrite();
-  };
-  const rewrite = async (): Promise<void> => {
-    const next = await open(path + '.new', 'w', 0o600);
-    const lines: Line[] = [{ state }, ...[...outbox.values()].map((e): Line => ({ put: { ...e, data: encode(e.data) } }))];
-    const text = lines.map((l) => JSON.stringify(l) + '\n').join('');
-    await next.writeFile(text);
-    await next.sync();
-    await rename(path + '.new', path);
-    await file?.close();
-    file = next;
-    size = 0; // beyond what must be there
-  };
-  const then = (f: () => Promise<void>): Promise<void> => {
-    const done = queue.then(f);
-    queue = done.catch(() => {});
-    return done;
-  };
-
+  let state: State = {};
   return {
     async load() {
-      await mkdir(dirname(path), { recursive: true });
-      for (const l of await lines(path)) {
+      for (const l of await log.read()) {
         if ('state' in l) state = l.state;
-        else if ('put' in l) outbox.set(l.put.id, { ...l.put, data: decode(l.put.data) });
+        else if ('put' in l) outbox.set(l.put.id, { ...l.put, data: new Uint8Array(Buffer.from(l.put.data, 'base64')) });
         else outbox.delete(l.remove);
       }
-      await rewrite();
+      await log.rewrite();
       return { state, outbox: [...outbox.values()] };
     },
     save(s) {
       state = s;
-      return then(() => append({ state: s }, false));
+      return log.append({ state: s }, false); // if it is lost with the machine's power, a message comes again
     },
     put(e) {
       outbox.set(e.id, e);
-      return then(() => append({ put: { ...e, data: encode(e.data) } }, true)).catch((error: unknown) => {
+      return log.append(putLine(e), true).catch((error: unknown) => {
         outbox.delete(e.id);
         throw error;
       });
     },
     remove(id) {
       outbox.delete(id);
-      return then(() => append({ remove: id }, false)); // if it is lost the message is sent again, and stored once
+      return log.append({ remove: id }, false); // if it is lost the message is sent again, and stored once
     },
-    close: () => then(() => file.close()),
+    close: () => log.close(),
   };
 }
 
-const encode = (data: Uint8Array) => Buffer.from(data).toString('base64');
-const decode = (data: string) => new Uint8Array(Buffer.from(data, 'base64'));
+const putLine = (e: Entry): Line => ({ put: { ...e, data: Buffer.from(e.data).toString('base64') } });
 
-/** What the file holds. A last line that a crash has cut is not there. */
-async function lines(path: string): Promise<Line[]> {
-  const text = await readFile(path, 'utf8').catch((e: NodeJS.ErrnoException) => {
-    if (e.code === 'ENOENT') return '';
-    throw e;
-  });
-  return text
-    .slice(0, text.lastIndexOf('\n') + 1)
-    .split('\n')
-    .filter((l) => l !== '')
-    .map((l) => JSON.parse(l) as Line);
+/** A file of lines that is appended to. */
+class Log {
+  readonly #path: string;
+  readonly #all: () => Line[];
+  #file: FileHandle | undefined;
+  #whole = false; // the file is the one at the path, and ends with a whole line
+  #grown = 0; // bytes beyond what must be there
+  #changes: Change[] = [];
+  #writing: Promise<void> | undefined;
+
+  /** All gives the lines that must be there when the file is written anew. */
+  constructor(path: string, all: () => Line[]) {
+    this.#path = path;
+    this.#all = all;
+  }
+
+  /**
+   * What the file holds. A line that cannot be read was not on disk yet when the
+   * machine lost its power: nobody was told that it was.
+   */
+  async read(): Promise<Line[]> {
+    await mkdir(dirname(this.#path), { recursive: true });
+    const text = await readFile(this.#path, 'utf8').catch((e: NodeJS.ErrnoException) => {
+      if (e.code === 'ENOENT') return '';
+      throw e;
+    });
+    return text.split('\n').flatMap((l) => {
+      try {
+        return [JSON.parse(l) as Line];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  append(line: Line, sync: boolean): Promise<void> {
+    return new Promise((done, failed) => {
+      this.#changes.push({ line, sync, done, failed });
+      this.#writing ??= this.#write();
+    });
+  }
+
+  /** Writes what waits, all that is there with one write. */
+  async #write(): Promise<void> {
+    while (this.#changes.length > 0) {
+      const batch = this.#changes.splice(0);
+      try {
+        await this.#append(batch.map((c) => JSON.stringify(c.line) + '\n').join(''));
+        if (batch.some((c) => c.sync)) await this.#file!.datasync();
+        for (const c of batch) c.done();
+      } catch (e) {
+        for (const c of batch) c.failed(e);
+      }
+      if (this.#grown > rewriteAt) await this.rewrite().catch(() => (this.#grown = 0)); // it grows on, and is tried again later
+    }
+    this.#writing = undefined;
+  }
+
+  async #append(text: string): Promise<void> {
+    if (!this.#whole) await this.rewrite();
+    this.#whole = false;
+    await this.#file!.appendFile(text);
+    this.#whole = true;
+    this.#grown += text.length;
+  }
+
+  /** Writes the file anew, with what must be there. */
+  async rewrite(): Promise<void> {
+    const next = await open(this.#path + '.new', 'w', 0o600);
+    try {
+      await next.writeFile(this.#all().map((l) => JSON.stringify(l) + '\n').join(''));
+      await next.sync();
+      await rename(this.#path + '.new', this.#path);
+      this.#whole = false;
+      await syncDirectory(dirname(this.#path)); // or after a loss of power the old file is there, without what comes now
+    } catch (e) {
+      await next.close();
+      throw e;
+    }
+    await this.#file?.close();
+    this.#file = next;
+    this.#whole = true;
+    this.#grown = 0;
+  }
+
+  async close(): Promise<void> {
+    await this.#writing;
+    await this.#file?.close();
+    this.#file = undefined;
+    this.#whole = false;
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  if (process.platform === 'win32') return; // which has no such thing
+  const d = await open(path);
+  try {
+    await d.sync();
+  } finally {
+    await d.close();
+  }
 }

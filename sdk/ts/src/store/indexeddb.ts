@@ -7,30 +7,41 @@ interface Row {
 
 /**
  * A store in the browser, under a name: one for each account and device. Where
- * the browser has Web Locks, a second page that opens the same store waits
- * until the first has closed it or is gone.
+ * the browser has Web Locks, which it has on https and on localhost, a second
+ * page that opens the same store waits until the first has closed it or is
+ * gone.
  */
 export function indexedDBStore(name: string): Store {
-  let db: IDBDatabase | undefined;
+  let db: Promise<IDBDatabase> | undefined;
   let last = 0;
   let unlock: (() => void) | undefined;
   const closed = new AbortController();
   const numbers = new Map<string, number>(); // of rows, by the message's id
 
-  const commit = (table: string, change: (s: IDBObjectStore) => void): Promise<void> =>
-    new Promise((resolve, reject) => {
-      // "strict" waits for the disk: a promise that is kept over a crash.
-      const t = db!.transaction(table, 'readwrite', { durability: 'strict' });
+  const database = (): Promise<IDBDatabase> => (db ??= open(name));
+  const begin = async (...of: Parameters<IDBDatabase['transaction']>): Promise<IDBTransaction> => {
+    try {
+      return (await database()).transaction(...of);
+    } catch {
+      db = undefined; // the browser has closed it: that happens to pages that sleep
+      return (await database()).transaction(...of);
+    }
+  };
+  const commit = async (table: string, durability: IDBTransactionDurability, change: (s: IDBObjectStore) => void): Promise<void> => {
+    const t = await begin(table, 'readwrite', { durability });
+    return new Promise((resolve, reject) => {
       t.oncomplete = () => resolve();
       t.onabort = () => reject(t.error ?? new Error('the transaction was aborted'));
       change(t.objectStore(table));
     });
+  };
 
   return {
     async load() {
       unlock = await lock(`posthouse:${name}`, closed.signal);
-      db = await open(name);
-      const t = db.transaction(['state', 'outbox']);
+      if (closed.signal.aborted) unlock();
+      closed.signal.throwIfAborted();
+      const t = await begin(['state', 'outbox']);
       const [state, rows] = await Promise.all([
         result<State | undefined>(t.objectStore('state').get('state')),
         result<Row[]>(t.objectStore('outbox').getAll()),
@@ -41,23 +52,30 @@ export function indexedDBStore(name: string): Store {
       }
       return { state: state ?? {}, outbox: rows.map((r) => r.entry) };
     },
-    save: (state) => commit('state', (s) => s.put(state, 'state')),
-    put(entry) {
-      const n = numbers.get(entry.id) ?? ++last;
-      numbers.set(entry.id, n);
-      return commit('outbox', (s) => s.put({ n, entry }));
+    // If it is lost with the machine's power, a message comes again.
+    save: (state) => commit('state', 'relaxed', (s) => s.put(state, 'state')),
+    async put(entry) {
+      for (;;) {
+        const n = ++last;
+        try {
+          await commit('outbox', 'strict', (s) => s.add({ n, entry })); // strict waits for the disk
+          numbers.set(entry.id, n);
+          return;
+        } catch (e) {
+          if ((e as Error).name !== 'ConstraintError') throw e; // else another page, without Web Locks, has used that number
+        }
+      }
     },
-    remove(id) {
+    async remove(id) {
       const n = numbers.get(id);
-      if (n === undefined) return Promise.resolve();
+      if (n === undefined) return;
       numbers.delete(id);
-      return commit('outbox', (s) => s.delete(n));
+      await commit('outbox', 'relaxed', (s) => s.delete(n)); // if it is lost the message is sent again, and stored once
     },
-    close() {
+    async close() {
       closed.abort(); // if it still waits for the lock
-      db?.close();
+      (await db?.catch(() => undefined))?.close();
       unlock?.();
-      return Promise.resolve();
     },
   };
 }

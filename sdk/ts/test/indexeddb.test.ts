@@ -1,0 +1,129 @@
+// The store in the browser, in a page of headless Chromium.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import type { Browser, Page } from 'playwright-core';
+
+import type * as sdk from '../src/index.js';
+import { launch, withoutChromium } from './support/chromium.js';
+import { here } from './support/paths.js';
+
+interface Global {
+  open: (name: string) => sdk.Store;
+  entry: (id: string, data?: number[]) => sdk.Entry;
+}
+
+describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () => {
+  let browser: Browser;
+  let page: Page;
+  before(async () => {
+    browser = await launch();
+  });
+  after(async () => browser?.close());
+
+  /** A fresh page in a fresh profile; script is run in it first. */
+  async function fresh(script = ''): Promise<void> {
+    const context = await browser.newContext();
+    await context.addInitScript(script);
+    page = await context.newPage();
+    await page.route('http://localhost:1/**', (route) => {
+      const { pathname } = new URL(route.request().url());
+      if (pathname === '/') return route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>test</title>' });
+      return route.fulfill({ contentType: 'text/javascript', body: readFileSync(join(here, 'build', 'src', pathname), 'utf8') });
+    });
+    await load();
+  }
+  async function load(): Promise<void> {
+    await page.goto('http://localhost:1/');
+    await page.evaluate(async () => {
+      const { indexedDBStore } = (await import('/index.js' as string)) as typeof sdk;
+      const g = globalThis as unknown as Global;
+      g.open = indexedDBStore;
+      g.entry = (id, data = [1, 0, 255]) => ({ id, to: 'bob', type: '', data: Uint8Array.from(data), urgency: 'high', expires: 7, attrs: [['a', 'b']] });
+    });
+  }
+
+  test('keeps what it was given, over a reload of the page', async () => {
+    await fresh();
+    await page.evaluate(async () => {
+      const { open, entry } = globalThis as unknown as Global;
+      const s = open('alice');
+      const empty = await s.load();
+      if (JSON.stringify(empty) !== '{"state":{},"outbox":[]}') throw new Error(JSON.stringify(empty));
+      await Promise.all([s.put(entry('1')), s.put(entry('2')), s.save({ place: 5 }), s.put(entry('3', []))]);
+      await s.remove('2');
+      await s.remove('unknown');
+      await s.save({ place: 6, ways: { wifi: 'poll' } });
+    });
+    await load();
+    const kept = await page.evaluate(async () => {
+      const { open, entry } = globalThis as unknown as Global;
+      let s = open('alice');
+      const { state, outbox } = await s.load();
+      await s.put(entry('4'));
+      await s.close();
+      s = open('alice');
+      const ids = (await s.load()).outbox.map((e) => e.id);
+      const other = (await open('bob').load()).outbox.length;
+      return { state, outbox: outbox.map((e) => ({ ...e, data: [...e.data] })), ids, other };
+    });
+    const entry = (id: string, data: number[]) => ({ id, to: 'bob', type: '', data, urgency: 'high', expires: 7, attrs: [['a', 'b']] });
+    assert.deepEqual(kept, { state: { place: 6, ways: { wifi: 'poll' } }, outbox: [entry('1', [1, 0, 255]), entry('3', [])], ids: ['1', '3', '4'], other: 0 });
+  });
+
+  test('goes on when the browser has closed the database', async () => {
+    await fresh();
+    await page.evaluate(async () => {
+      const g = globalThis as unknown as Global & { s: sdk.Store };
+      g.s = g.open('alice');
+      await g.s.load();
+      await g.s.put(g.entry('1'));
+    });
+    const cdp = await page.context().newCDPSession(page);
+    await cdp.send('Storage.clearDataForOrigin', { origin: 'http://localhost:1', storageTypes: 'indexeddb' });
+    const ids = await page.evaluate(async () => {
+      const { s, open, entry } = globalThis as unknown as Global & { s: sdk.Store };
+      await s.put(entry('2'));
+      await s.remove('1');
+      await s.save({ place: 1 });
+      await s.close();
+      return (await open('alice').load()).outbox.map((e) => e.id);
+    });
+    assert.deepEqual(ids, ['2']);
+  });
+
+  test('two at a time, where nothing keeps them apart, lose nothing', async () => {
+    await fresh('Object.defineProperty(Navigator.prototype, "locks", { value: undefined })');
+    const ids = await page.evaluate(async () => {
+      const { open, entry } = globalThis as unknown as Global;
+      const [a, b] = [open('alice'), open('alice')];
+      await a.load();
+      await b.load();
+      await Promise.all([a.put(entry('a1')), b.put(entry('b1')), a.put(entry('a2')), b.put(entry('b2'))]);
+      await b.remove('b1');
+      await a.close();
+      await b.close();
+      return (await open('alice').load()).outbox.map((e) => e.id).sort();
+    });
+    assert.deepEqual(ids, ['a1', 'a2', 'b2']);
+  });
+
+  test('one that is closed while it waits for another gives way', async () => {
+    await fresh();
+    const ended = await page.evaluate(async () => {
+      const { open } = globalThis as unknown as Global;
+      const [first, second, third] = [open('alice'), open('alice'), open('alice')];
+      await first.load();
+      const waits = second.load().then(() => 'loaded', (e: Error) => e.name);
+      const next = third.load();
+      await second.close();
+      await first.close();
+      await next;
+      return waits;
+    });
+    assert.equal(ended, 'AbortError');
+  });
+});

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxGroup = 8192     // posts in one group
-	maxBatch = 16 << 20 // bytes in one batch, beyond which it takes no more posts
+	maxBatch = 16 << 20 // bytes of their messages, unless it is one post alone
 )
 
 // group is what is made durable by one sync.
@@ -53,60 +53,65 @@ func (l *life) over() bool {
 func (l *life) commit() {
 	defer close(l.syncs)
 	defer close(l.flight)
-	q := l.s.q
 	for {
 		select {
 		case l.slots <- struct{}{}:
 		case <-l.guard.dead:
 			return
 		}
-		ops, moves, ok := q.take(maxGroup, l.over)
-		if !ok {
+		g := l.next()
+		if g == nil {
 			return
 		}
-		rest, held := ops, true
-		for len(rest) > 0 || moves != nil {
-			if !held && !l.slot() {
-				l.s.refuse(rest, unavailable(l.guard.err()))
-				break
-			}
-			held = false
-			g := l.newGroup()
-			rest = l.build(g, rest)
-			if len(rest) == 0 && moves != nil {
-				l.buildMoves(g, moves)
-				moves = nil
-			}
-			l.flight <- g // has room for as many as there are slots
-			// The finisher knows of g before Pebble does, since Pebble may
-			// keep us here for as long as the disk is full.
-			if err := l.apply(g); err != nil {
-				l.guard.fail(err)
-				<-l.guard.dead
-				l.s.refuse(rest, unavailable(err))
-				return
-			}
-			if g.moved {
-				q.moved()
-			}
-			l.syncs <- g
+		// The finisher knows of g before Pebble does, since Pebble may keep us
+		// here for as long as the disk is full.
+		if err := l.apply(g); err != nil {
+			l.guard.fail(err)
+			<-l.guard.dead
+			return
 		}
-		q.back(ops)
+		if g.moved {
+			l.s.q.moved()
+		}
+		l.syncs <- g
 	}
 }
 
-// slot waits until another group may be on its way, or the disk is in trouble.
-func (l *life) slot() bool {
+// next waits for something to do, makes a group of it and puts that into
+// flight. It returns nil at the end.
+func (l *life) next() *group {
+	l.building.Lock()
+	defer l.building.Unlock()
+	ops, moves, ok := l.s.q.take(l.over)
+	if !ok {
+		return nil
+	}
+	g := l.newGroup()
+	l.build(g, ops)
+	if moves != nil {
+		l.buildMoves(g, moves)
+	}
+	l.s.q.back(ops)
+	l.flight <- g // has room for as many as there are slots
+	return g
+}
+
+// giveUp ends the writing of l, whatever the disk does, and returns the groups
+// in flight. After that there are no others.
+func (l *life) giveUp() (groups []*group) {
+	l.guard.kill()
+	l.s.q.wake()
+	l.building.Lock() // the committer may be in the middle of one
+	defer l.building.Unlock()
 	for {
 		select {
-		case l.slots <- struct{}{}:
-			return true
-		case <-l.guard.dead:
-			return false
-		case <-time.After(patience):
-			if l.guard.err() != nil {
-				return false
+		case g, ok := <-l.flight:
+			if !ok {
+				return groups
 			}
+			groups = append(groups, g)
+		default:
+			return groups
 		}
 	}
 }
@@ -142,15 +147,12 @@ func (l *life) sync() {
 	}
 }
 
-// build adds to g as many of ops as it may hold and returns the rest.
-func (l *life) build(g *group, ops []op) (rest []op) {
+// build adds ops to g.
+func (l *life) build(g *group, ops []op) {
 	able := l.s.able(l)
 	g.posts = make([]*mailbox.Post, 0, len(ops))
 	g.effects = make([]effect, 0, 2*len(ops))
-	for i, o := range ops {
-		if g.batch.Len() > maxBatch {
-			return ops[i:]
-		}
+	for _, o := range ops {
 		if o.trim != nil {
 			if err := l.addTrim(g, o.trim); err != nil {
 				o.trim.done <- err
@@ -164,7 +166,6 @@ func (l *life) build(g *group, ops []op) (rest []op) {
 		}
 		g.posts = append(g.posts, p)
 	}
-	return nil
 }
 
 // addPost adds one post. Nothing is added if it returns an error.

@@ -249,3 +249,56 @@ func TestNewerFormat(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	}
 }
+
+// TestFullQueueWhileDiskIsFull: also those are told who wait behind more than
+// one batch holds.
+func TestFullQueueWhileDiskIsFull(t *testing.T) {
+	full := error(syscall.ENOSPC)
+	f := &faults{kinds: func(k errorfs.OpKind) bool { return k == errorfs.OpFileWrite }}
+	s := open(t, "store", Options{FS: errorfs.Wrap(vfs.NewMem(), f), Sweep: -1})
+	l := new(storetest.Ledger)
+	retry(t, s, l, 0, 0)
+	f.on.Store(&full)
+	var posts []*mailbox.Post
+	for n := range 4 * maxBatch >> 20 {
+		p := storetest.Post(1, n)
+		p.Body = append(p.Body, noise(n, 1<<20)...)
+		posts = append(posts, p)
+	}
+	if err := storetest.Send(s, posts...); !errors.Is(err, mailbox.ErrUnavailable) {
+		t.Errorf("while the disk is full: %v", err)
+	}
+	f.on.Store(nil)
+	retry(t, s, l, 1, 0)
+}
+
+// TestTroubleUnderLoad: whoever posts while syncs fail is told what became of
+// it, and loses nothing that was acknowledged.
+func TestTroubleUnderLoad(t *testing.T) {
+	eio := error(syscall.EIO)
+	f := &faults{kinds: func(k errorfs.OpKind) bool { return k == errorfs.OpFileSync || k == errorfs.OpFileSyncData }}
+	s := open(t, "store", Options{FS: errorfs.Wrap(vfs.NewMem(), f), MemTable: 256 << 10, Sweep: -1})
+	l := new(storetest.Ledger)
+	for round := range 6 {
+		var from [storetest.Writers]int
+		for w := range from {
+			from[w] = l.Next(w)
+		}
+		some := l.Total() + 20*round
+		storetest.Write(t.Context(), s, from, func(w, n int, seq mailbox.Seq) { // ends with the first error
+			if err := l.Ack(w, n, seq); err != nil {
+				t.Error(err)
+			}
+			if l.Total() >= some {
+				f.on.Store(&eio)
+			}
+		})
+		f.on.Store(nil)
+		for s.Ready() != nil {
+			runtime.Gosched()
+		}
+	}
+	if err := l.Check(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}

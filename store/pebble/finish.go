@@ -56,7 +56,9 @@ func (l *life) finish() {
 			}
 			l.s.refuse(l.s.q.drain(), unavailable(err))
 			if l.s.closing.Load() {
-				l.guard.kill()
+				for _, g := range l.giveUp() {
+					l.giveBack(g, unavailable(err))
+				}
 				close(l.s.writing)
 				return
 			}
@@ -160,10 +162,8 @@ func (s *Store) revive(l *life, groups []*group) {
 	first := err // err changes below
 	s.trouble.Store(&first)
 	s.o.Log.Error("store takes no posts", "err", err)
-	l.guard.kill()
-	s.q.wake()
 	boxes := map[string]bool{}
-	lose := func(g *group) {
+	for _, g := range append(groups, l.giveUp()...) {
 		l.giveBack(g, unavailable(err))
 		for _, tr := range g.trims {
 			tr.done <- unavailable(err)
@@ -172,20 +172,7 @@ func (s *Store) revive(l *life, groups []*group) {
 			boxes[b.name] = true
 		}
 	}
-	for _, g := range groups {
-		lose(g)
-	}
 	for {
-		for more := true; more; {
-			select {
-			case g, ok := <-l.flight:
-				if more = ok; ok {
-					lose(g)
-				}
-			default:
-				more = false
-			}
-		}
 		s.refuse(s.q.drain(), unavailable(err))
 		if s.closing.Load() {
 			close(s.writing)

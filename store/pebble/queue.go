@@ -12,6 +12,7 @@ import (
 type op struct {
 	post *mailbox.Post
 	trim *trim
+	size int // bytes of the post's message, in all its boxes
 }
 
 // trim removes the entries of box up to floor; with drop, all of them and the
@@ -49,7 +50,8 @@ type queue struct {
 	closed bool
 
 	// taken are the moves that the committer is working on, and version counts
-	// when they and moves change hands: who looks for a cursor looks here first.
+	// when moves change hands: become taken, and then can be read from the
+	// database. Who looks for a cursor looks here first.
 	taken   map[place]move
 	version uint64
 }
@@ -76,7 +78,7 @@ func (q *queue) put(posts []*mailbox.Post) (refused []*mailbox.Post) {
 		if q.closed {
 			return posts[i:]
 		}
-		q.ops = append(q.ops, op{post: p})
+		q.ops = append(q.ops, op{post: p, size: p.Size() * len(p.Boxes)})
 	}
 	q.some.Signal()
 	return nil
@@ -109,33 +111,32 @@ func (q *queue) change(p place, f func(move) move) {
 		return
 	}
 	q.moves[p] = f(q.moves[p])
-	q.version++
 	if !q.armed && !q.due {
 		q.armed = true
 		time.AfterFunc(company, q.ripe)
 	}
 }
 
-// ripe says that moves need wait no longer.
+// ripe says that moves need wait no longer, if a group has not taken them yet.
 func (q *queue) ripe() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.armed, q.due = false, true
+	q.armed, q.due = false, len(q.moves) > 0
 	q.some.Signal()
 }
 
-// take waits for something to do and takes it: all ops up to most, and, if
-// these are all, the moves. It returns false at the end, or when over.
-func (q *queue) take(most int, over func() bool) (ops []op, moves map[place]move, ok bool) {
+// take waits for something to do and takes it: as many ops as a group may hold,
+// and, if these are all, the moves. It returns false at the end, or when over.
+func (q *queue) take(over func() bool) (ops []op, moves map[place]move, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ops) == 0 && !(q.due && len(q.moves) > 0) && !q.closed && !over() {
+	for len(q.ops) == 0 && !q.due && !q.closed && !over() {
 		q.some.Wait()
 	}
 	if over() || q.closed && len(q.ops) == 0 && len(q.moves) == 0 {
 		return nil, nil, false
 	}
-	if len(q.ops) > most {
+	if most := q.groupLocked(); most < len(q.ops) {
 		ops = append(q.spare[:0], q.ops[:most]...)
 		n := copy(q.ops, q.ops[most:])
 		clear(q.ops[n:])
@@ -143,15 +144,27 @@ func (q *queue) take(most int, over func() bool) (ops []op, moves map[place]move
 	} else {
 		ops = q.ops
 		q.ops = q.spare[:0]
+		q.due = false
 		if len(q.moves) > 0 {
 			moves = q.moves
-			q.taken, q.moves, q.due = moves, map[place]move{}, false
+			q.taken, q.moves = moves, map[place]move{}
 			q.version++
 		}
 	}
 	q.spare = nil
 	q.room.Broadcast()
 	return ops, moves, true
+}
+
+// groupLocked is how many of ops go into one group: up to maxGroup, as far as
+// they fit into maxBatch, and at least one.
+func (q *queue) groupLocked() (n int) {
+	for size := 0; n < min(len(q.ops), maxGroup); n++ {
+		if size += q.ops[n].size; size > maxBatch && n > 0 {
+			break
+		}
+	}
+	return n
 }
 
 // drain takes all ops without waiting, to refuse them.

@@ -1,10 +1,12 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -66,22 +68,30 @@ func (l *life) load(name string) (mailbox.BoxInfo, error) {
 	}
 }
 
-// look finds out on the disk where a box begins and ends.
-func (l *life) look(name string) (info mailbox.BoxInfo, err error) {
+// floor is up to where a box was trimmed or dropped, zero if it never was: the
+// database knows it of groups under way, too.
+func (l *life) floor(name string) (mailbox.Seq, error) {
 	v, closer, err := l.db.Get(appendBoxKey(nil, name))
-	if err == nil {
-		if len(v) != 8 {
-			err = errCorrupt
-		} else {
-			info.Last = mailbox.Seq(binary.BigEndian.Uint64(v))
-			info.First = info.Last + 1
-		}
-		closer.Close()
-	} else if errors.Is(err, pebble.ErrNotFound) {
-		err = nil
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
 	}
 	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	if len(v) != 8 {
+		return 0, errCorrupt
+	}
+	return mailbox.Seq(binary.BigEndian.Uint64(v)), nil
+}
+
+// look finds out on the disk where a box begins and ends.
+func (l *life) look(name string) (info mailbox.BoxInfo, err error) {
+	if info.Last, err = l.floor(name); err != nil {
 		return info, fmt.Errorf("pebble: look at %s: %w", name, err)
+	}
+	if info.Last > 0 {
+		info.First = info.Last + 1
 	}
 	prefix := appendPrefix(nil, kindEntry, name)
 	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
@@ -287,6 +297,16 @@ func (s *Store) Cursors(ctx context.Context, box string) ([]mailbox.Cursor, erro
 			return sorted(found), nil
 		}
 	}
+}
+
+// sorted lists cursors by device.
+func sorted(found map[string]mailbox.Cursor) []mailbox.Cursor {
+	var cs []mailbox.Cursor
+	for _, c := range found {
+		cs = append(cs, c)
+	}
+	slices.SortFunc(cs, func(a, b mailbox.Cursor) int { return cmp.Compare(a.Device, b.Device) })
+	return cs
 }
 
 // scan calls yield for each key that begins with prefix, until it says false.

@@ -152,6 +152,10 @@ type life struct {
 	known  map[idKey]*mailbox.Post
 	key    []byte // the committer's scratch
 
+	// building is held by the committer from where it takes posts to where their
+	// group is in flight. It is taken before everything else.
+	building sync.Mutex
+
 	old   atomic.Pointer[filter] // the ids that were there at first; nil until they are read
 	fresh filter                 // the ids of this life; the committer's
 }

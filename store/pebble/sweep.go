@@ -15,6 +15,10 @@ import (
 const (
 	stepKeys  = 500                  // keys looked at, or deleted, in one step of a sweep
 	stepPause = 2 * time.Millisecond // between two steps
+
+	// fewEntries is up to how many entries are deleted one by one. A range is
+	// less to write and dearer to read past.
+	fewEntries = 64
 )
 
 // sweep applies the retention from time to time, in small steps.
@@ -195,7 +199,7 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // addKeys adds the removal of keys that are still old.
-func (l *life) addKeys(g *group, tr *trim) error {
+func (l *life) addKeys(g *group, tr *trim) {
 	g.trims = append(g.trims, tr)
 	for _, k := range tr.keys {
 		v, closer, err := l.db.Get(k)
@@ -207,17 +211,34 @@ func (l *life) addKeys(g *group, tr *trim) error {
 		}
 		closer.Close()
 	}
-	return nil
 }
 
-// addTrim adds the removal of a box's oldest entries.
+// begins is where b begins when g is done. Readers may be told later: the
+// groups before g need not be.
+func (l *life) begins(g *group, b *box) (mailbox.Seq, error) {
+	for _, e := range slices.Backward(g.effects) {
+		if e.box == b && e.m == nil {
+			return e.seq + 1, nil
+		}
+	}
+	floor, err := l.floor(b.name)
+	return floor + 1, err
+}
+
+// addTrim adds the removal of a box's oldest entries. Nothing is added if it
+// returns an error.
 func (l *life) addTrim(g *group, tr *trim) error {
 	if tr.keys != nil {
-		return l.addKeys(g, tr)
+		l.addKeys(g, tr)
+		return nil
 	}
 	b, err := l.pin(g, tr.box)
 	if err != nil {
 		return err
+	}
+	from, err := l.begins(g, b)
+	if err != nil {
+		return unavailable(err)
 	}
 	g.trims = append(g.trims, tr)
 	floor := min(tr.floor, b.next)
@@ -227,8 +248,6 @@ func (l *life) addTrim(g *group, tr *trim) error {
 		prefix := appendPrefix(nil, kindCursor, tr.box)
 		g.batch.DeleteRange(prefix, after(prefix), nil)
 	}
-	now, _, _ := l.table.find(tr.box)
-	from := max(now.First, 1)
 	if floor < from {
 		return nil
 	}
@@ -244,18 +263,4 @@ func (l *life) addTrim(g *group, tr *trim) error {
 	g.batch.Set(l.key, appendSeq(nil, floor), nil)
 	g.effects = append(g.effects, effect{b, nil, floor})
 	return nil
-}
-
-// fewEntries is up to how many entries are deleted one by one. A range is
-// less to write and dearer to read past.
-const fewEntries = 64
-
-// sorted lists cursors by device.
-func sorted(found map[string]mailbox.Cursor) []mailbox.Cursor {
-	var cs []mailbox.Cursor
-	for _, c := range found {
-		cs = append(cs, c)
-	}
-	slices.SortFunc(cs, func(a, b mailbox.Cursor) int { return cmp.Compare(a.Device, b.Device) })
-	return cs
 }

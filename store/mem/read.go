@@ -19,11 +19,13 @@ func (s *Store) Tail(buf []mailbox.Entry, name string, after mailbox.Seq, max in
 		if s.o.Tail > 0 && len(b.log) > s.o.Tail {
 			from = b.last() - mailbox.Seq(s.o.Tail) + 1
 		}
-		if ok = after+1 >= from; ok {
+		if after = min(after, b.last()); after+1 >= from {
 			for seq := after + 1; seq <= b.last() && max > 0; seq++ {
 				buf = append(buf, b.entry(seq))
 				max--
 			}
+		} else {
+			ok = false
 		}
 	}
 	s.tailMu.Lock()
@@ -44,7 +46,7 @@ func (s *Store) Read(ctx context.Context, buf []mailbox.Entry, name string, afte
 		return buf, after, mailbox.ErrClosed
 	}
 	b := s.boxes[name]
-	if b == nil {
+	if b == nil || after >= b.last() {
 		return buf, after, nil
 	}
 	if after+1 < b.first {

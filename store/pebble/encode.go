@@ -31,7 +31,7 @@ func uvarintLen(v uint64) int {
 
 func stringLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
-// messageLen is how many bytes putMessage will write.
+// messageLen is how many bytes appendMessage will write.
 func messageLen(m *mailbox.Message) int {
 	n := 3 + 8 + stringLen(m.ID) + stringLen(m.From) + stringLen(m.Device) + stringLen(m.To) + stringLen(m.Type) + len(m.Body)
 	if !m.Expires.IsZero() {

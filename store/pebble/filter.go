@@ -42,11 +42,10 @@ func (p *filterPart) probes(h uint64) (block *[8]uint64, rest uint64) {
 }
 
 func (f *filter) add(h uint64) {
-	if len(f.parts) == 0 || f.parts[len(f.parts)-1].room <= 0 && f.bytes < filterBudget {
+	if f.wants() && !f.full() {
 		ids := filterLeast << len(f.parts)
-		p := filterPart{make([][8]uint64, ids*filterBits/512), ids}
-		f.parts = append(f.parts, p)
-		f.bytes += len(p.blocks) * 64
+		f.parts = append(f.parts, filterPart{make([][8]uint64, ids*filterBits/512), ids})
+		f.bytes += ids * filterBits / 8
 	}
 	p := &f.parts[len(f.parts)-1]
 	p.room--
@@ -73,9 +72,13 @@ next:
 	return false
 }
 
-// full reports whether f has reached its budget.
+// wants reports whether f needs another part.
+func (f *filter) wants() bool { return len(f.parts) == 0 || f.parts[len(f.parts)-1].room <= 0 }
+
+// full reports whether f needs another part and may not have it.
 func (f *filter) full() bool {
-	return f.bytes >= filterBudget && f.parts[len(f.parts)-1].room <= 0
+	next := filterLeast << len(f.parts) * filterBits / 8
+	return f.wants() && f.bytes+next > filterBudget
 }
 
 // remember makes a filter of the ids that it has, which were there when the

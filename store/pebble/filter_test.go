@@ -31,3 +31,22 @@ func TestFilter(t *testing.T) {
 	}
 	t.Logf("%d of %d taken wrongly, %d bytes", wrong, n, f.bytes)
 }
+
+// TestFilterIsBounded: it grows up to its budget and not beyond.
+func TestFilterIsBounded(t *testing.T) {
+	f := new(filter)
+	for range 20 {
+		f.add(1)
+		if f.full() {
+			t.Fatal("full with room for more")
+		}
+		f.parts[len(f.parts)-1].room = 0
+		if f.full() {
+			break
+		}
+	}
+	f.add(2)
+	if !f.full() || f.bytes > filterBudget || f.bytes < filterBudget/2 {
+		t.Errorf("full %v, %d bytes in %d parts", f.full(), f.bytes, len(f.parts))
+	}
+}

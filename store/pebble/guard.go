@@ -90,6 +90,18 @@ func (g *guard) kill() {
 	defer g.ops.Unlock()
 }
 
+// enter read-locks ops, unless the database has been given up: then it does not
+// return.
+func (g *guard) enter() {
+	g.ops.RLock()
+	select {
+	case <-g.dead:
+		g.ops.RUnlock()
+		select {}
+	default:
+	}
+}
+
 // do carries out one change of the file system.
 func (g *guard) do(op func() error) error {
 	if !g.armed.Load() {
@@ -97,22 +109,14 @@ func (g *guard) do(op func() error) error {
 	}
 	waiting := false
 	for {
-		g.ops.RLock()
-		select {
-		case <-g.dead:
-			g.ops.RUnlock()
-			select {}
-		default:
-		}
+		g.enter()
 		err := op()
 		g.ops.RUnlock()
-		if err != nil && passes(err) {
-			err, waiting = g.release(waiting, err), false
+		if err == nil || passes(err) {
+			if waiting {
+				g.release()
+			}
 			return err
-		}
-		if err == nil {
-			g.release(waiting, nil)
-			return nil
 		}
 		if !waiting {
 			waiting = true
@@ -131,16 +135,13 @@ func (g *guard) do(op func() error) error {
 }
 
 // release ends the trouble of an operation that was waiting.
-func (g *guard) release(waiting bool, err error) error {
-	if waiting {
-		g.mu.Lock()
-		if g.stuck--; g.stuck == 0 {
-			g.cause = nil
-		}
-		g.mu.Unlock()
-		g.ring()
+func (g *guard) release() {
+	g.mu.Lock()
+	if g.stuck--; g.stuck == 0 {
+		g.cause = nil
 	}
-	return err
+	g.mu.Unlock()
+	g.ring()
 }
 
 // passes reports whether Pebble may see err: answers, not troubles.
@@ -153,13 +154,7 @@ func (g *guard) sync(op func() error) error {
 	if !g.armed.Load() {
 		return op()
 	}
-	g.ops.RLock()
-	select {
-	case <-g.dead:
-		g.ops.RUnlock()
-		select {}
-	default:
-	}
+	g.enter()
 	err := op()
 	g.ops.RUnlock()
 	if err != nil {

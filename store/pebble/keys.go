@@ -17,10 +17,10 @@ const (
 	kindRecord = 'r'
 )
 
-// format is the value of the format record.
+// The format record.
 const (
 	formatKey     = "format"
-	formatVersion = 1
+	formatVersion = 1 // its value: the version of the layout
 )
 
 func appendBoxKey(b []byte, box string) []byte {

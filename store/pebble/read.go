@@ -133,7 +133,7 @@ func (s *Store) Read(ctx context.Context, buf []mailbox.Entry, box string, after
 	if err != nil {
 		return buf, after, err
 	}
-	if after >= info.Last && after+1 >= info.First {
+	if after >= info.Last {
 		return buf, after, nil
 	}
 	trimmed := func(first mailbox.Seq) error {

@@ -84,7 +84,8 @@ func (t *table) shard(name string) *shard {
 // touch notes that b is wanted. The shard must be locked.
 func (t *table) touch(b *box) { b.used = t.clock.Load() }
 
-// find returns the box, or nil, and with it first and last.
+// find says where the box begins and ends, if memory knows it, and how many
+// boxes its shard has let go: see learn.
 func (t *table) find(name string) (info mailbox.BoxInfo, gone uint64, ok bool) {
 	sh := t.shard(name)
 	sh.mu.Lock()
@@ -156,7 +157,8 @@ func (t *table) dropTailLocked(sh *shard, b *box) {
 	b.tail = nil
 }
 
-// pin holds the box for a group, and reports whether it was there.
+// pin holds the box for a group. B is nil if memory does not know it; first says
+// that the group had not pinned it before.
 func (t *table) pin(name string, group uint64) (b *box, first bool) {
 	sh := t.shard(name)
 	sh.mu.Lock()
@@ -197,8 +199,8 @@ func (t *table) halveLocked(tl *tail) {
 	for _, e := range tl.entries[:half] {
 		freed += e.Size() + overhead
 	}
-	// A new slice: readers have copies of entries, not of the slice, but the
-	// old array would keep its messages.
+	// In place: readers have copies of the entries, not of the slice. What is
+	// left behind would keep its messages.
 	n := copy(tl.entries, tl.entries[half:])
 	clear(tl.entries[n:])
 	tl.entries = tl.entries[:n]

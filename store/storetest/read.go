@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ func testRead(t *testing.T, f *fixture) {
 		{7, 100, 1 << 20, []string{"8", "9", "10"}, 10},
 		{10, 100, 1 << 20, nil, 10},
 		{99, 100, 1 << 20, nil, 99},
+		{math.MaxUint64, 100, 1 << 20, nil, math.MaxUint64},
 		{0, 100, 1, []string{"1"}, 1},
 		{2, 100, 2 * size, []string{"3", "4"}, 4},
 	} {
@@ -51,6 +53,9 @@ func testTail(t *testing.T, f *fixture) {
 	}
 	if es, ok := f.Tail(es, "bob", 10, 2); !ok || len(es) != 2 {
 		t.Errorf("tail after the last: %q, %v; want to know that there is nothing", bodies(es), ok)
+	}
+	if es, ok := f.Tail(nil, "bob", math.MaxUint64, 2); !ok || len(es) != 0 {
+		t.Errorf("tail after what cannot be: %q, %v", bodies(es), ok)
 	}
 }
 

@@ -81,6 +81,9 @@ func (ml *Mail) Post(p *Post) {
 		p.Time = ml.now()
 	}
 	p.Time = p.Time.UTC().Truncate(time.Millisecond)
+	if !p.Expires.IsZero() {
+		p.Expires = p.Expires.UTC().Truncate(time.Millisecond)
+	}
 	ml.Store.Append(p)
 }
 
@@ -131,6 +134,9 @@ func (ml *Mail) check(p *Post) error {
 	}
 	if twice(p.Boxes) {
 		return fmt.Errorf("%w: a box is named twice", ErrInvalid)
+	}
+	if p.Urgency < UrgencyVeryLow || p.Urgency > UrgencyHigh {
+		return fmt.Errorf("%w: urgency %d", ErrInvalid, p.Urgency)
 	}
 	if n := len(p.Body); n > ml.limits.Body {
 		return fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, n, ml.limits.Body)

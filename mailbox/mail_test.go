@@ -87,6 +87,8 @@ func TestInvalid(t *testing.T) {
 		"bad UTF-8 in attr":  func(p *mailbox.Post) { p.Attrs = []mailbox.Attr{{Name: "a", Value: "\xff"}} },
 		"newline in a name":  func(p *mailbox.Post) { p.Attrs = []mailbox.Attr{{Name: "a\nb"}} },
 		"control in the box": func(p *mailbox.Post) { p.Boxes[0] = "\x1f" },
+		"urgency beyond":     func(p *mailbox.Post) { p.Urgency = mailbox.UrgencyHigh + 1 },
+		"urgency below":      func(p *mailbox.Post) { p.Urgency = mailbox.UrgencyVeryLow - 1 },
 	} {
 		p := good()
 		change(p)
@@ -121,8 +123,12 @@ func TestStamp(t *testing.T) {
 			t.Errorf("id %q and %q, time %v, want %v", p.ID, q.ID, p.Time, want)
 		}
 		r := good()
+		r.Expires = time.Now().Add(time.Hour + time.Nanosecond)
 		if err := ml.PostWait(t.Context(), r); err != nil || r.Fresh || r.ID != "m1" {
 			t.Errorf("id of the sender's: %q, fresh %v, %v", r.ID, r.Fresh, err)
+		}
+		if want := want.Add(time.Hour); r.Expires != want { // as it comes back from a disk
+			t.Errorf("expires %v, want %v", r.Expires, want)
 		}
 	})
 }

@@ -54,8 +54,8 @@ type Message struct {
 	To string
 	// Time is when the server took the message, in UTC to the millisecond.
 	Time time.Time
-	// Expires is when the message loses its worth; after that no reader gets
-	// it. Zero means never.
+	// Expires is when the message loses its worth, in UTC to the millisecond;
+	// after that no reader gets it. Zero means never.
 	Expires time.Time
 	// Type is the media type of Body. Empty means text/plain; charset=utf-8.
 	Type string

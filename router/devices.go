@@ -13,7 +13,7 @@ import (
 type Device struct {
 	Name   string
 	Online bool
-	Door   Door // by which it is connected, or was when it attached; if Online
+	Door   Door // by which it is connected, if Online
 	// Seen is when it last acknowledged or attached, or, if Online, when it
 	// connected, whichever is later.
 	Seen time.Time

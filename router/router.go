@@ -65,7 +65,7 @@ const (
 	Removed  Reason = "removed"  // the account was removed, or its password changed
 )
 
-// Errors of Submit.
+// Errors of Submit and Signal. An address that is none is address.ErrInvalid.
 var (
 	// ErrNoRecipient: there is no such user here.
 	ErrNoRecipient = errors.New("router: no such recipient")
@@ -152,22 +152,17 @@ func (r *Router) ring(box string, last mailbox.Seq) {
 }
 
 // Submit sends p.Message from who to the user named by to. It fills in From,
-// To and Boxes, and Device if that is empty, and hands p to [mailbox.Mail.Post]. The recipient's box comes
-// first, so Seqs[0] is the place that a sender is told.
+// To and Boxes, and Device if that is empty, and hands p to
+// [mailbox.Mail.Post]. The recipient's box comes first, so Seqs[0] is the place
+// that a sender is told.
 //
 // An error means that nothing was posted and p is still the caller's.
 func (r *Router) Submit(door Door, who auth.Who, to string, p *mailbox.Post) error {
-	a, err := address.Parse(to, r.domain)
+	a, err := r.recipient(to)
 	if err != nil {
 		return err
 	}
-	if a.Domain != r.domain {
-		return fmt.Errorf("%w: %s", ErrRemote, a.Domain)
-	}
 	bare := a.Bare()
-	if a.User == "" || !r.accounts.Exists(bare) {
-		return fmt.Errorf("%w: %s", ErrNoRecipient, bare)
-	}
 	if !r.accounts.Exists(who.User) {
 		return fmt.Errorf("%w: %s", ErrNoSender, who.User)
 	}
@@ -182,6 +177,20 @@ func (r *Router) Submit(door Door, who auth.Who, to string, p *mailbox.Post) err
 	r.posted[door].Add(1)
 	r.mail.Post(p)
 	return nil
+}
+
+// recipient reads the address of one of our users.
+func (r *Router) recipient(to string) (address.Address, error) {
+	a, err := address.Parse(to, r.domain)
+	switch {
+	case err != nil:
+		return a, err
+	case a.Domain != r.domain:
+		return a, fmt.Errorf("%w: %s", ErrRemote, a.Domain)
+	case !r.accounts.Exists(a.Bare()):
+		return a, fmt.Errorf("%w: %s", ErrNoRecipient, a.Bare())
+	}
+	return a, nil
 }
 
 // Presence is one live session of a user.

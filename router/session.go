@@ -329,7 +329,10 @@ func (b *backlog) take() (s *Session, ok bool) {
 		return nil, false
 	}
 	s = b.queue[0]
-	b.queue = b.queue[1:]
+	b.queue[0] = nil
+	if b.queue = b.queue[1:]; len(b.queue) == 0 {
+		b.queue = nil // after a burst
+	}
 	return s, true
 }
 

@@ -1,11 +1,6 @@
 package router
 
-import (
-	"fmt"
-	"time"
-
-	"github.com/posthouse-im/posthouse/address"
-)
+import "time"
 
 // Signal is a word of the moment: somebody is typing, is here, has gone. It is
 // told to who is connected now and kept nowhere, may be dropped by anybody on
@@ -69,17 +64,11 @@ type Hearer interface {
 // device that it names, but never to the one that s comes from. It returns
 // how many took it; none is no error.
 func (r *Router) Signal(to string, s *Signal) (told int, err error) {
-	a, err := address.Parse(to, r.domain)
+	a, err := r.recipient(to)
 	if err != nil {
 		return 0, err
 	}
-	if a.Domain != r.domain {
-		return 0, fmt.Errorf("%w: %s", ErrRemote, a.Domain)
-	}
 	s.To = a.Bare()
-	if a.User == "" || !r.accounts.Exists(s.To) {
-		return 0, fmt.Errorf("%w: %s", ErrNoRecipient, s.To)
-	}
 	r.signals[s.Door].Add(1)
 	var space [8]hearer
 	for _, h := range r.hearers(space[:0], s, a.Device) {

@@ -165,6 +165,41 @@ func TestWheel(t *testing.T) {
 	}
 }
 
+// A clock that is set back holds up what was to come by then, and nothing that
+// is asked for afterwards.
+func TestWheelClockSetBack(t *testing.T) {
+	now := time.Unix(100_000, 0)
+	var w wheel
+	w.init(10*time.Millisecond, now)
+	d := &wheelDriver{w: &w, now: &now}
+	g := New(Config{Log: silent}).newGroupForTest()
+	var rung []string
+	add := func(name string, after time.Duration) {
+		c := &Conn{d: d, g: g, slot: -1, phase: phaseOpen}
+		c.proto = &probe{c: c, alarm: func(*probe) error { rung = append(rung, name); return nil }}
+		c.SetAlarm(now.Add(after))
+	}
+	pass := func(d time.Duration) {
+		for end := now.Add(d); now.Before(end); {
+			now = now.Add(50 * time.Millisecond)
+			w.advance(now.UnixNano())
+		}
+	}
+	add("before", time.Minute)
+	pass(time.Second)
+	now = now.Add(-time.Hour)
+	w.advance(now.UnixNano())
+	add("after", time.Second)
+	pass(2 * time.Second)
+	if !slices.Equal(rung, []string{"after"}) {
+		t.Errorf("two seconds later: %q", rung)
+	}
+	pass(time.Hour + time.Minute)
+	if !slices.Equal(rung, []string{"after", "before"}) {
+		t.Errorf("an hour later: %q", rung)
+	}
+}
+
 // wheelDriver is a driver that has nothing but a wheel.
 type wheelDriver struct {
 	driver

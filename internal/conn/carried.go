@@ -99,8 +99,7 @@ func (d *Carried) Ring() {
 	d.settle()
 }
 
-// Drain has the protocol say goodbye, and Close ends the connection as if the
-// peer had. After both it is over.
+// Drain has the protocol say goodbye and ends the connection.
 func (d *Carried) Drain() {
 	if !d.over {
 		d.now = time.Now()

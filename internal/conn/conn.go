@@ -13,7 +13,9 @@ import (
 	"github.com/posthouse-im/posthouse/internal/cost"
 )
 
-// Protocol is one connection's state machine.
+// Protocol is one connection's state machine. An error returned by Open, Data,
+// Wake or Alarm closes the connection after what was written has been sent. A
+// panic in a method is logged with its stack and ends that connection alone.
 type Protocol interface {
 	// Open is called once, before anything else, when bytes may be written:
 	// after the TLS handshake and the WebSocket upgrade.
@@ -46,10 +48,6 @@ type Protocol interface {
 	// written any more.
 	Closed(why error)
 }
-
-// An error returned by Open, Data, Wake or Alarm closes the connection after
-// what was written has been sent. A panic in a method is logged with its stack
-// and ends that connection alone.
 
 // Secured may be implemented by a Protocol that calls StartTLS.
 type Secured interface {

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -38,9 +39,13 @@ func (g *group) opcode() byte {
 	return opBinary
 }
 
-// ErrFull is why a connection beyond MaxConns or MaxPerAddr, or behind the end,
-// is not served.
-var ErrFull = errors.New("conn: too many connections, or draining")
+var (
+	// ErrFull is why a connection beyond MaxConns or MaxPerAddr, or behind the
+	// end, is not served.
+	ErrFull = errors.New("conn: too many connections, or draining")
+	// ErrSource is that ErrFull for one beyond MaxPerAddr.
+	ErrSource = fmt.Errorf("%w: too many from there", ErrFull)
+)
 
 // enter admits a connection; leave must follow if it says yes.
 func (g *group) enter() bool {

@@ -318,6 +318,3 @@ func (c *Conn) preface(p []byte) (rest []byte, done bool) {
 	}
 	return rest, true
 }
-
-// ErrSource is why a connection beyond MaxPerAddr ends.
-var ErrSource = fmt.Errorf("%w: too many from there", ErrFull)

@@ -78,7 +78,10 @@ func (w *wheel) remove(c *Conn) {
 // advance rings those whose deadline has come, in the order of ticks.
 func (w *wheel) advance(now int64) {
 	end := now / w.tick
-	if end-w.cur > wheelSize {
+	switch {
+	case end < w.cur:
+		w.cur = end // the clock was set back: each slot comes again
+	case end-w.cur > wheelSize:
 		w.cur = end - wheelSize // each slot once is enough
 	}
 	for w.cur < end {

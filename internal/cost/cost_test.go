@@ -123,6 +123,26 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+// A clock that is set back is no silence of weeks, and no time that somebody was
+// connected.
+func TestClockSetBack(t *testing.T) {
+	var m Meter
+	at := time.Unix(1_700_000_000, 0)
+	m.Login(at)
+	m.Up(1, at, Quiet)
+	at = at.Add(-time.Minute)
+	if m.Up(1, at, Quiet) {
+		t.Error("woken by the clock")
+	}
+	if c := m.Take(at); c.Wakeups != 1 || c.Connected != 0 || c.Joules(LTE) > 12 {
+		t.Errorf("%+v, %.1f J", c, c.Joules(LTE))
+	}
+	m.Up(1, at.Add(time.Minute), Quiet)
+	if c := m.Take(at.Add(time.Minute)); c.Wakeups != 1 || c.Connected != 60_000 {
+		t.Errorf("after that: %+v", c)
+	}
+}
+
 // A packet that comes at the same moment as another costs only its bytes.
 func TestBytesCost(t *testing.T) {
 	c := Counts{BytesUp: 1 << 20, BytesDown: 1 << 20}

@@ -20,6 +20,16 @@ type Meter struct {
 // stamp is a time in milliseconds that wraps after 49 days, and is never 0.
 func stamp(t time.Time) uint32 { return max(1, uint32(t.UnixMilli())) }
 
+// between is how long after a stamp another one is, in milliseconds. If that is
+// up to a week before it the clock was set back, and no time has passed.
+func between(from, to uint32) uint32 {
+	const week = 7 * 24 * 60 * 60 * 1000
+	if from-to < week {
+		return 0
+	}
+	return to - from
+}
+
 // Up counts n bytes that came at once, at a time; Down such that went. They
 // report whether the device was woken by it: nothing had moved for quiet.
 func (m *Meter) Up(n int, at time.Time, quiet time.Duration) (woken bool) {
@@ -38,7 +48,7 @@ func (m *Meter) Down(n int, at time.Time, quiet time.Duration) (woken bool) {
 func (m *Meter) moved(at time.Time, quiet time.Duration) (woken bool) {
 	now := stamp(at)
 	last := m.last.Swap(now)
-	gap := now - last
+	gap := between(last, now)
 	switch {
 	case last == 0:
 		gap = ^uint32(0)
@@ -85,7 +95,7 @@ func (m *Meter) Take(now time.Time) Counts {
 			break
 		}
 		if m.since.CompareAndSwap(since, at) {
-			c.Connected = uint64(at - since)
+			c.Connected = uint64(between(since, at))
 			break
 		}
 	}

@@ -126,20 +126,25 @@ func (a *Auth) NewSCRAM(mechanism string, bindings []Binding, from netip.Addr) (
 // The error is ErrMalformed, ErrDenied or ErrBusy, or ours. After one the
 // login is over, and there is nothing to send but the failure.
 func (s *SCRAM) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
-	switch {
-	case s.done, len(in) > maxSCRAM:
-		err = ErrMalformed
-	case s.conv == nil:
-		out, err = s.first(ctx, string(in))
-	default:
-		out, err = s.final(ctx, string(in))
-		done = err == nil
-	}
+	out, done, err = s.step(ctx, in)
 	s.done = s.done || done || err != nil
 	if s.done {
 		s.auth.count(err)
 	}
 	return out, done, err
+}
+
+func (s *SCRAM) step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
+	defer contain(&err)
+	switch {
+	case s.done, len(in) > maxSCRAM:
+		return nil, false, ErrMalformed
+	case s.conv == nil:
+		out, err = s.first(ctx, string(in))
+		return out, false, err
+	}
+	out, err = s.final(ctx, string(in))
+	return out, err == nil, err
 }
 
 // Who says who has logged in, once Step has returned done.

@@ -6,17 +6,27 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 )
 
 // Verify checks c and says who it is, or ErrDenied, ErrExpired or ErrBusy.
 // Another error is ours: the store could not be read, or ctx ended.
-func (a *Auth) Verify(ctx context.Context, c Credential) (Who, error) {
-	who, err := a.verify(ctx, c)
+func (a *Auth) Verify(ctx context.Context, c Credential) (who Who, err error) {
+	who, err = a.verify(ctx, c)
 	a.count(err)
 	return who, err
+}
+
+// contain turns a panic into an error of ours. What strangers send goes through
+// libraries here, on goroutines of no connection: it must end one login alone.
+func contain(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("auth: panic: %v\n%s", r, debug.Stack())
+	}
 }
 
 func (a *Auth) count(err error) {
@@ -30,7 +40,8 @@ func (a *Auth) count(err error) {
 	}
 }
 
-func (a *Auth) verify(ctx context.Context, c Credential) (Who, error) {
+func (a *Auth) verify(ctx context.Context, c Credential) (who Who, err error) {
+	defer contain(&err)
 	if c.Token != "" {
 		if c.User != "" || c.Password != "" {
 			return Who{}, ErrDenied

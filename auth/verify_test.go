@@ -11,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/store/mem"
 )
 
 func TestPassword(t *testing.T) {
@@ -214,4 +217,41 @@ func BenchmarkVerify(b *testing.B) {
 			a.Exists("alice@localhost")
 		}
 	})
+}
+
+// panics is a store whose reads fail in the worst way.
+type panics struct {
+	mailbox.Store
+	now atomic.Bool
+}
+
+func (p *panics) Get(ctx context.Context, key string) ([]byte, error) {
+	if p.now.Load() {
+		panic("out of order")
+	}
+	return p.Store.Get(ctx, key)
+}
+
+// What panics while a login is checked ends that login and not the server, and
+// gives its place back.
+func TestPanicIsContained(t *testing.T) {
+	st := &panics{Store: mem.New(mem.Options{})}
+	a := open(t, mailbox.New(st, mailbox.Limits{}), Config{})
+	must(t, a.Add(t.Context(), "alice", "secret", RoleUser))
+	st.now.Store(true)
+	for range cap(a.hashing) + 1 {
+		_, err := a.Verify(t.Context(), Credential{User: "alice", Password: "secret", From: here})
+		if err == nil || errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "out of order") {
+			t.Fatalf("Verify: %v", err)
+		}
+	}
+	s, err := a.NewSCRAM(sha256Name, nil, here)
+	must(t, err)
+	if _, _, err := s.Step(t.Context(), []byte("n,,n=alice,r=x")); err == nil || errors.Is(err, ErrMalformed) {
+		t.Errorf("Step: %v", err)
+	}
+	st.now.Store(false)
+	if _, err := a.Verify(t.Context(), Credential{User: "alice", Password: "secret", From: here}); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
 }

@@ -353,6 +353,8 @@ func (c *client) acknowledge() error {
 				if err := c.unsaved(a, err); err != nil {
 					return err
 				}
+			} else if a.raw != nil {
+				c.s.saved(a.post.Records)
 			}
 		}
 		if a.t == packet.PUBACK {
@@ -384,7 +386,9 @@ func (c *client) unsaved(a *pending, err error) error {
 	case errors.Is(err, mailbox.ErrInvalid):
 		a.code, a.reason = packet.ImplementationSpecificError, "invalid message"
 	default:
-		c.srv.log.Error("mqtt: post", "err", err, "user", c.user(), "device", c.device())
+		if !errors.Is(err, mailbox.ErrUnavailable) { // the store has said that, once
+			c.srv.log.Error("mqtt: post", "err", err, "user", c.user(), "device", c.device())
+		}
 		a.code, a.reason = packet.UnspecifiedError, "cannot be stored at present"
 		if c.version != packet.V5 || a.raw != nil || a.t != packet.PUBACK && a.t != packet.PUBREC {
 			// There is no word for it; the client will try again.

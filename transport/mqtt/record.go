@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -134,6 +135,21 @@ func subRecord(s *session, sb *subscription) mailbox.Record {
 	return mailbox.Record{Key: subKey(s.key, sb.filter), Value: b}
 }
 
+// saved takes note of subscriptions that are on disk now.
+func (s *session) saved(records []mailbox.Record) {
+	for _, r := range records {
+		if !strings.HasPrefix(r.Key, subPrefix) || len(r.Value) < 2 {
+			continue
+		}
+		f := fields{p: r.Value[2:]}
+		f.num()
+		if i := s.find(f.text()); i >= 0 {
+			sb := &s.subs[i]
+			sb.saved = bytes.Equal(r.Value, subRecord(s, sb).Value) // it may be another one meanwhile
+		}
+	}
+}
+
 // sentRecord says how far the boxes had been sent when the client left; it
 // counts only beside a session record that says when.
 func sentRecord(s *session) mailbox.Record {
@@ -224,7 +240,7 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		f.p = f.p[1:]
 		id, filter := uint32(f.num()), f.text()
 		if s, _ := owner(key); s != nil && !f.bad {
-			sb := subscription{filter: filter, opts: o, id: id}
+			sb := subscription{filter: filter, opts: o, saved: true, id: id}
 			if !isMail(filter) {
 				share, bare, err := topic.Parse(filter)
 				if err != nil {

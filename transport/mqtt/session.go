@@ -42,7 +42,9 @@ type subscription struct {
 	sub    *topic.Sub[*session] // nil for a filter under im/
 	// opts and id are those of a filter under im/, which is not in the tree.
 	opts packet.Options
-	id   uint32
+	// saved says that it is on disk as it stands; of a kept session only.
+	saved bool
+	id    uint32
 }
 
 func (sb *subscription) options() (packet.Options, uint32) {

@@ -1,6 +1,12 @@
 package mqtt
 
-import "testing"
+import (
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/posthouse-im/posthouse/store/mem"
+)
 
 // [MQTT-3.1.2-5] [MQTT-4.1.0-1]: what came while the client was away is there
 // when it is back, also when the server was ended meanwhile.
@@ -48,6 +54,58 @@ func TestKeptSession(t *testing.T) {
 		phone C: CONNECT 5 id=phone user=alice
 		phone S: CONNACK 0x00 topic*
 	`)
+}
+
+// When the disk is full nothing is taken, but reading goes on; also for a client
+// that subscribes again each time, as most do.
+func TestReadingFromAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{})
+		defer func() { h.stop() }()
+		h.play(`
+			phone C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+			phone S: CONNACK 0x00 *
+			phone C: SUBSCRIBE #1 im/inbox/# q1 a q1
+			phone S: SUBACK #1 0x01 0x01
+			phone --
+			tv    C: CONNECT 4 clean id=tv user=bob
+			tv    S: CONNACK 0x00
+			tv    C: PUBLISH im/to/alice q1 #1 :one
+			tv    S: PUBACK #1
+		`)
+		full := func() { h.store.(*mem.Store).Fail(syscall.ENOSPC) }
+		full()
+		h.play(`
+			tv    C: PUBLISH im/to/alice q1 #2 :two
+			tv    S: --
+			phone C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+			phone S: CONNACK 0x00 present *
+			phone S: PUBLISH im/inbox/bob@localhost q1 #32768 * :one
+			phone C: SUBSCRIBE #1 im/inbox/# q1 a q1
+			phone S: SUBACK #1 0x01 0x01
+			phone C: PUBACK #32768
+			phone --
+		`)
+		h.store.(*mem.Store).Fail(nil)
+		h.kill() // what is known from the disk counts, too
+		full()
+		h.play(`
+			phone C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+			phone S: CONNACK 0x00 present *
+			phone C: SUBSCRIBE #1 im/inbox/# q1
+			phone S: SUBACK #1 0x01
+			# Another one than what is on disk has to go there.
+			phone C: SUBSCRIBE #2 im/inbox/# q0
+			phone S: DISCONNECT 0x80
+			phone S: --
+			phone C: CONNECT 5 id=phone user=alice session-expiry-interval=100
+			phone S: CONNACK 0x00 present *
+			phone C: SUBSCRIBE #1 im/inbox/# q0
+			phone S: DISCONNECT 0x80
+			phone S: --
+		`)
+		h.store.(*mem.Store).Fail(nil)
+	})
 }
 
 // Another user's client of the same identifier is another client.

@@ -67,7 +67,9 @@ func (c *client) subscribe(first byte, body []byte) error {
 			c.srv.count.refused.Add(1)
 			continue
 		}
-		if c.s.kept.Load() != nil {
+		// A client that subscribes each time it connects can go on reading when
+		// the disk is full.
+		if c.s.kept.Load() != nil && !sb.saved {
 			records = append(records, subRecord(c.s, sb))
 		}
 		if sb.sub == nil {
@@ -140,6 +142,9 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 		// current Session, then it MUST replace that existing Subscription"
 		// [MQTT-3.8.4-3]
 		sb = &c.s.subs[i]
+		if o, old := sb.options(); o != f.Options || old != id {
+			sb.saved = false
+		}
 		sb.opts, sb.id = f.Options, id
 		if sb.sub != nil {
 			sb.sub.SetOptions(byte(f.Options), id)

@@ -238,7 +238,7 @@ func (x *client) settlePosts() {
 
 func (x *client) faultOf(err error, p *mailbox.Post) fault {
 	f := faultOf(err)
-	if f == internalError || f == tooBusy {
+	if f == internalError { // that the disk is full the store has said, once
 		x.s.core.Log.Error("xmpp: cannot post", "user", x.bare, "to", p.To, "err", err)
 	}
 	return f

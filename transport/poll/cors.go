@@ -55,9 +55,20 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (done bool) {
 	}
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Add("Vary", "Access-Control-Request-Headers")
-	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	h.Set("Access-Control-Allow-Methods", s.methods())
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
+}
+
+// methods are those that some route takes.
+func (s *Server) methods() string {
+	var ms []string
+	for _, rt := range s.routes {
+		if !slices.Contains(ms, rt.op.Method) {
+			ms = append(ms, rt.op.Method)
+		}
+	}
+	return strings.Join(ms, ", ")
 }

@@ -80,8 +80,9 @@ func TestAck(t *testing.T) {
 		bob> GET /v1/inbox
 		200 {"messages":[{"seq":3,"prev":2,*}],"next":"*"}
 		# A cursor does not move back.
+		# The cursor does not move back; the answer says where it is.
 		bob> POST /v1/ack {"seq":1}
-		200 {"seq":1}
+		200 {"seq":2}
 		bob> GET /v1/inbox
 		200 {"messages":[{"seq":3,*}],"next":"*"}
 		bob> POST /v1/ack {"seq":4}
@@ -257,6 +258,9 @@ func TestBadQueries(t *testing.T) {
 	}
 	h.dialog(`
 		bob> DELETE /v1/inbox
+		405 {"type":"urn:posthouse:problem:method-not-allowed",*
+		< Allow: GET
+		> DELETE /v1/openapi.json
 		405 {"type":"urn:posthouse:problem:method-not-allowed",*
 		< Allow: GET, HEAD
 		bob> HEAD /v1/inbox

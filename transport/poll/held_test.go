@@ -442,13 +442,12 @@ func TestTokenEnds(t *testing.T) {
 
 // Who sends slowly is cut off, and who does not read is, too.
 func TestSlow(t *testing.T) {
-	const credentials = "Authorization: Basic Ym9iOmJvYi1wYXNzd29yZA==\r\n"
 	for _, c := range []struct{ name, send, want string }{
 		{"silent", "", ""},
 		{"headers", "GET /v1/inbox HTTP/1.1\r\nHost: h", ""},
-		{"body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + credentials + "Content-Length: 100\r\n\r\n{", "HTTP/1.1 408 Request Timeout"},
+		{"body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Content-Length: 100\r\n\r\n{", "HTTP/1.1 408 Request Timeout"},
 		{"stranger's body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{", "HTTP/1.1 401 Unauthorized"},
-		{"chunked", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + credentials + "Transfer-Encoding: chunked\r\n\r\n5\r\n{", "HTTP/1.1 408 Request Timeout"},
+		{"chunked", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Transfer-Encoding: chunked\r\n\r\n5\r\n{", "HTTP/1.1 408 Request Timeout"},
 	} {
 		virtual(t, Config{HeaderTimeout: 10 * time.Second, BodyTimeout: 30 * time.Second}, nil, func(t *testing.T, h *house, p *pipes) {
 			conn, _ := p.dial(t.Context(), "", "")
@@ -471,7 +470,7 @@ func TestSlow(t *testing.T) {
 		conn, _ := p.dial(t.Context(), "", "")
 		defer conn.Close()
 		start := time.Now()
-		io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: h\r\n"+credentials+"\r\n")
+		io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: h\r\n"+bobs+"\r\n")
 		synctest.Wait()
 		if n := len(h.core.Router.Presence("bob@localhost")); n != 1 {
 			t.Errorf("%d sessions", n)

@@ -224,8 +224,12 @@ func (s *Server) ack(w http.ResponseWriter, r *http.Request) error {
 	if err := s.moveCursor(r.Context(), who, mailbox.Seq(a.Seq), field); err != nil {
 		return err
 	}
+	cur, _, err := s.core.Mail.Cursor(r.Context(), who.User, who.Device)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	write(w, http.StatusOK, append(strconv.AppendUint([]byte(`{"seq":`), a.Seq, 10), "}\n"...))
+	write(w, http.StatusOK, append(strconv.AppendUint([]byte(`{"seq":`), uint64(cur.Seq), 10), "}\n"...))
 	return nil
 }

@@ -30,14 +30,14 @@ const (
 type (
 	// Message is a message to be sent.
 	draftShape struct {
-		To      string  `json:"to" doc:"The recipient: a user, with or without the domain." example:"bob" minLength:"1" maxLength:"1024"`
-		ID      string  `json:"id,omitempty" doc:"Your own id for this message. Sending it again with the same id stores it once. Without one, a fresh id is made up and a retry is a new message." example:"order-4711-shipped" maxLength:"1024"`
-		Type    string  `json:"type,omitempty" doc:"The media type of the body. text/plain; charset=utf-8 when the body is text, application/octet-stream when it is base64." example:"text/plain; charset=utf-8"`
-		Body    *string `json:"body,omitempty" doc:"The body as text. Either this or body64." example:"Your parcel is on its way."`
-		Body64  []byte  `json:"body64,omitempty" doc:"The body in base64." example:"iVBORw0KGgo="`
-		Expires any     `json:"expires,omitempty" doc:"When the message loses its worth: seconds from now, or a time of RFC 3339." example:"3600"`
-		Urgency string  `json:"urgency,omitempty" doc:"Whether a sleeping device should be woken (RFC 8030)." enum:"very-low,low,normal,high" example:"high"`
-		Attrs   any     `json:"attrs,omitempty" doc:"Further properties: an object of strings or lists of strings, or a list of pairs of name and value, which keeps the order of all."`
+		To      string `json:"to" doc:"The recipient: a user, with or without the domain." example:"bob" minLength:"1" maxLength:"1024"`
+		ID      string `json:"id,omitempty" doc:"Your own id for this message. Sending it again with the same id stores it once. Without one, a fresh id is made up and a retry is a new message." example:"order-4711-shipped" maxLength:"1024"`
+		Type    string `json:"type,omitempty" doc:"The media type of the body. text/plain; charset=utf-8 when the body is text, application/octet-stream when it is base64." example:"text/plain; charset=utf-8"`
+		Body    string `json:"body,omitempty" doc:"The body as text. Either this or body64." example:"Your parcel is on its way."`
+		Body64  []byte `json:"body64,omitempty" doc:"The body in base64." example:"iVBORw0KGgo="`
+		Expires any    `json:"expires,omitempty" doc:"When the message loses its worth: seconds from now, or a time of RFC 3339." example:"3600"`
+		Urgency string `json:"urgency,omitempty" doc:"Whether a sleeping device should be woken (RFC 8030)." enum:"very-low,low,normal,high" example:"high"`
+		Attrs   any    `json:"attrs,omitempty" doc:"Further properties: an object of strings or lists of strings, or a list of pairs of name and value, which keeps the order of all."`
 	}
 	batchShape struct {
 		Messages []draftShape `json:"messages" doc:"The messages, stored in this order." minItems:"1"`
@@ -88,10 +88,10 @@ type (
 		Device string `json:"device,omitempty" doc:"The device whose cursor moves; http by default." example:"http"`
 	}
 	signalShape struct {
-		To     string  `json:"to" doc:"The recipient: a user, with or without the domain, or one of his devices." example:"bob" minLength:"1" maxLength:"1024"`
-		Kind   string  `json:"kind" doc:"What is said: composing, paused, active, inactive or gone, which XMPP clients understand; ask; or your own." example:"composing" minLength:"1" maxLength:"64"`
-		Body   *string `json:"body,omitempty" doc:"What belongs to it, as text of at most 1024 bytes. Either this or body64."`
-		Body64 []byte  `json:"body64,omitempty" doc:"The same in base64."`
+		To     string `json:"to" doc:"The recipient: a user, with or without the domain, or one of his devices." example:"bob" minLength:"1" maxLength:"1024"`
+		Kind   string `json:"kind" doc:"What is said: composing, paused, active, inactive or gone, which XMPP clients understand; ask; or your own." example:"composing" minLength:"1" maxLength:"64"`
+		Body   string `json:"body,omitempty" doc:"What belongs to it, as text of at most 1024 bytes. Either this or body64."`
+		Body64 []byte `json:"body64,omitempty" doc:"The same in base64."`
 	}
 	ackedShape struct {
 		Seq uint64 `json:"seq" doc:"How far the device has acknowledged." example:"42"`
@@ -166,7 +166,7 @@ func (s *Server) register() {
 	login := []map[string][]string{{"basic": {}}, {"bearer": {}}}
 	deviceParam := &huma.Param{Name: "device", In: "query", Schema: text(mailbox.MaxName), Example: "phone",
 		Description: "Which of your devices this is. Each has its own cursor. http by default, or the one that the token names."}
-	after := &huma.Param{Name: "after", In: "query", Schema: text(64), Example: "AQUe_pem",
+	after := &huma.Param{Name: "after", In: "query", Schema: &huma.Schema{Type: "string", MinLength: new(1)}, Example: "AQUe_pem",
 		Description: "The next of the answer before: acknowledges what that held, and reads on behind it. Without it, reading starts at the device's cursor; a new device's stands before the oldest message kept."}
 
 	user := &huma.Param{Name: "user", In: "query", Schema: text(mailbox.MaxName), Example: "bob", Description: "Whose."}
@@ -202,7 +202,7 @@ func (s *Server) register() {
 			"A newer poll or stream of the same device ends an older one, which is answered empty.",
 		Parameters: []*huma.Param{after,
 			{Name: "ack", In: "query", Schema: &huma.Schema{Type: "boolean", Default: true}, Description: "With false, after is only where to read on, and acknowledges nothing: for a reader who acknowledges by POST /v1/ack."},
-			{Name: "wait", In: "query", Schema: text(32), Example: "60", Description: "How long to hold the request: seconds, or a duration like 1m30s. The server may hold it shorter, at most " + s.cfg.MaxWait.String() + "."},
+			{Name: "wait", In: "query", Schema: &huma.Schema{Type: "string", Pattern: `^(\d+(\.\d+)?|(\d+(\.\d+)?(h|m|s|ms))+)$`}, Example: "60", Description: "How long to hold the request: seconds, or a duration like 1m30s. The server may hold it shorter, at most " + s.cfg.MaxWait.String() + "."},
 			{Name: "limit", In: "query", Schema: &huma.Schema{Type: "integer", Minimum: new(float64(1)), Maximum: new(float64(s.cfg.MaxLimit)), Default: s.cfg.Limit}, Description: "How many messages to answer with at most."},
 			deviceParam,
 			{Name: "If-None-Match", In: "header", Schema: text(256), Description: "The ETag of the answer before."}},
@@ -293,6 +293,16 @@ func (s *Server) register() {
 			Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: "object"}}}}},
 	}}
 	s.handle(doc)
+	shapes := s.api.OpenAPI().Components.Schemas.Map()
+	one := func(names ...string) (schemas []*huma.Schema) {
+		for _, n := range names {
+			schemas = append(schemas, &huma.Schema{Required: []string{n}})
+		}
+		return schemas
+	}
+	shapes["Draft"].OneOf = one("body", "body64")
+	shapes["Ack"].OneOf = one("seq", "next")
+	shapes["Signal"].Not = &huma.Schema{Required: []string{"body", "body64"}}
 	doc.serve = s.document() // after all routes, so that it has itself too
 }
 

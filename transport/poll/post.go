@@ -2,6 +2,7 @@ package poll
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -205,12 +207,10 @@ func (s *Server) submit(ctx context.Context, who auth.Who, in *wire.Post, posts 
 
 // submitProblem says why a message was not even posted: its recipient.
 func (s *Server) submitProblem(err error, prefix string) *wire.Problem {
-	p := s.problem(err, prefix+"to")
-	if p.Kind() == wire.Internal {
-		// What Submit returns besides its own errors is the address's.
+	if errors.Is(err, address.ErrInvalid) {
 		return wire.NewProblem(wire.BadRecipient, prefix+"to", err.Error())
 	}
-	return p
+	return s.problem(err, prefix+"to")
 }
 
 // bell is rung when there is news.

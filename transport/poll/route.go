@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -39,16 +40,20 @@ func (s *Server) handle(rt *route) {
 	}
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := s.refused(rt, known, r)
-		if p != nil {
-			if p.Kind() == wire.BadMethod {
-				w.Header().Set("Allow", rt.op.Method)
+		if p != nil && p.Kind() == wire.BadMethod {
+			w.Header().Set("Allow", rt.op.Method)
+		}
+		if p == nil {
+			err := rt.serve(w, r)
+			switch {
+			case err == nil:
+				return
+			case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+				panic(http.ErrAbortHandler) // the peer has gone: there is nobody to tell
 			}
-			refuse(w, p)
-			return
+			p = s.problem(err, "")
 		}
-		if err := rt.serve(w, r); err != nil {
-			refuse(w, s.problem(err, ""))
-		}
+		s.turnAway(w, r, p)
 	})
 	if rt.op.Method == http.MethodGet && rt.op.Path != pathEvents {
 		h = compress(h)
@@ -57,6 +62,10 @@ func (s *Server) handle(rt *route) {
 		r, w := humago.Unwrap(ctx)
 		cw := &countingWriter{ResponseWriter: w}
 		if r.Body != nil && r.Body != http.NoBody {
+			// In a copy: net/http knows by the type of the body what to do with
+			// one that was not read.
+			c := *r
+			r = &c
 			r.Body = &countingBody{ReadCloser: r.Body, n: &s.count.bytesIn}
 		}
 		defer func() {
@@ -66,6 +75,26 @@ func (s *Server) handle(rt *route) {
 		defer s.recover(cw, r)
 		h.ServeHTTP(cw, r)
 	})
+}
+
+// turnAway refuses a request whose body may still be on its way. A client may
+// look for an answer only when it has sent everything, and would find a reset
+// connection; so what it sends is taken for a while, and thrown away. Who waits
+// to be told to send (RFC 9110 section 10.1.1) is told not to, and of what is
+// short net/http takes care.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, p *wire.Problem) {
+	body, ok := r.Body.(*countingBody)
+	short := r.ContentLength >= 0 && r.ContentLength < 256<<10
+	if !ok || body.done || short || r.ProtoMajor > 1 || r.Header.Get("Expect") != "" {
+		refuse(w, p)
+		return
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex() // HTTP/1 has that
+	w.Header().Set("Connection", "close")
+	refuse(w, p)
+	_ = rc.Flush() // an error means that the peer has gone
+	_, _ = io.CopyN(io.Discard, body, 2*int64(s.cfg.MaxRequest))
 }
 
 // compress packs answers that are worth it. What one sender writes and what
@@ -182,8 +211,19 @@ func (s *Server) nothing(w http.ResponseWriter, r *http.Request, handler http.Ha
 		return
 	}
 	allow := said.header.Get("Allow")
+	if s.headless(r) {
+		allow = strings.Replace(allow, ", HEAD", "", 1)
+	}
 	w.Header().Set("Allow", allow)
 	refuse(w, wire.NewProblem(wire.BadMethod, "", "allowed: "+allow))
+}
+
+// headless reports whether HEAD is refused where r is for and GET is taken.
+func (s *Server) headless(r *http.Request) bool {
+	get := *r
+	get.Method = http.MethodGet
+	_, pattern := s.mux.Handler(&get)
+	return slices.ContainsFunc(s.routes, func(rt *route) bool { return !rt.open && rt.op.Method+" "+rt.op.Path == pattern })
 }
 
 // saidWriter keeps the head of an answer and drops the rest.
@@ -205,7 +245,6 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, buf []byte) ([]byt
 		return nil, wire.NewProblem(wire.BadMediaType, "Content-Encoding", clip(ce))
 	}
 	if r.ContentLength > int64(s.cfg.MaxRequest) {
-		w.Header().Set("Connection", "close")
 		return nil, s.tooLong()
 	}
 	in := http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxRequest))
@@ -225,8 +264,6 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, buf []byte) ([]byt
 			return buf, nil
 		case errors.As(err, &tooLong):
 			return nil, s.tooLong()
-		case r.Context().Err() != nil && !isTimeout(err):
-			return nil, context.Cause(r.Context())
 		}
 		w.Header().Set("Connection", "close")
 		if isTimeout(err) {

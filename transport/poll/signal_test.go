@@ -28,12 +28,11 @@ func TestSignals(t *testing.T) {
 		# He is not there. Nobody says so.
 		alice> POST /v1/signals {"to":"carol","kind":"composing"}
 		204
-		alice> POST /v1/messages {"to":"bob","body":"hi"}
-		200 {"id":"*","seq":1,*}
 	`)
 	e.want("event: signal", `data: {"from":"alice@localhost","device":"http","kind":"composing"}`)
 	e.want("event: signal", `data: {"from":"alice@localhost","device":"phone","kind":"x-poke","body":"line one\nline two"}`)
 	e.want("event: signal", `data: {"from":"alice@localhost","device":"http","kind":"x-poke","body64":"AP8="}`)
+	h.post("alice", `{"to":"bob","body":"hi"}`)
 	e.want("id: ", `|data: {"seq":1,"prev":0,`)
 	deaf.want("id: ", `|data: {"seq":1,"prev":0,`)
 }

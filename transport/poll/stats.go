@@ -105,14 +105,17 @@ func (w *countingWriter) Flush() {
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // an error means that the peer has gone
 }
 
+// countingBody is the body of a request.
 type countingBody struct {
 	io.ReadCloser
-	n *atomic.Uint64
+	n    *atomic.Uint64
+	done bool // all of it was read
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n.Add(uint64(n))
+	b.done = b.done || err == io.EOF
 	return n, err
 }
 

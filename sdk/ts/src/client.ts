@@ -1,4 +1,4 @@
-import { Alarm, type Clock } from './clock.js';
+import { Alarm, type Clock, within } from './clock.js';
 import { Connector } from './connector.js';
 import { type Credentials, Identity } from './credentials.js';
 import { entryOf } from './draft.js';
@@ -9,6 +9,7 @@ import { Presence } from './presence.js';
 import { Pulse } from './pulse.js';
 import type { Entry, State, Store } from './store/store.js';
 import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt } from './types.js';
+import { Wake } from './wake.js';
 import { type End, type Login, lost, type Way, type Welcomed } from './way.js';
 
 export interface ClientOptions {
@@ -36,6 +37,7 @@ export interface World {
 }
 
 const longestHold = 86_400_000; // more than a server allows
+const tokenTime = 30_000; // for the application to bring one
 
 /** One device of a user, connected as well as the network allows. */
 export class Client {
@@ -49,6 +51,7 @@ export class Client {
   readonly #pulse: Pulse;
   readonly #presence: Presence;
   readonly #renewal: Alarm;
+  readonly #wake: Wake;
   readonly #loaded: Promise<void>;
   #kept: State = {};
   #sure = false; // the stored place is of this account
@@ -94,6 +97,8 @@ export class Client {
       (address) => this.#safely(() => o.showTo?.(address)) ?? false,
     );
     this.#renewal = new Alarm(w.clock, () => void this.#renew());
+    this.#wake = new Wake(w.clock, () => this.networkChanged());
+    this.#wake.start();
     this.#loaded = this.#load().then(
       () => this.#connector.attempt(),
       (e: unknown) => void this.#close(new ClosedError('store', String(e))),
@@ -265,6 +270,8 @@ export class Client {
     if (this.#connector.online) this.#hold();
     this.#connector.background(b);
     this.#pulse.background(b);
+    if (b) this.#wake.stop(); // timers are late there, and on leaving it is looked anyway
+    else this.#wake.start();
   }
 
   /** Tells the server whether it may hold messages. */
@@ -286,6 +293,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = why;
     this.#renewal.stop();
+    this.#wake.stop();
     this.#pulse.stop();
     this.#unask();
     this.#inbox.close();
@@ -312,7 +320,7 @@ export class Client {
   }
 
   async #login(): Promise<Login> {
-    const login = await this.#identity.bring();
+    const login = await this.#bring(this.#identity.bring());
     if (this.#o.device !== '') login.device = this.#o.device;
     if (this.#network !== '') login.network = this.#network;
     const wish = this.#pulse.wish;
@@ -320,6 +328,10 @@ export class Client {
     // A place of another account would make the server pass over messages.
     if (this.#known && this.#inbox.place !== undefined) login.after = this.#inbox.place;
     return login;
+  }
+
+  #bring<T>(p: Promise<T>): Promise<T> {
+    return within(this.#w.clock, tokenTime, 'to bring a token', p);
   }
 
   /** Whether the stored place is of the account that logs in. */
@@ -384,7 +396,7 @@ export class Client {
   async #renew(): Promise<void> {
     const connection = this.#connector.connection;
     try {
-      const token = await this.#identity.renew!();
+      const token = await this.#bring(this.#identity.renew!());
       if (connection === this.#connector.connection) connection?.set({ token });
     } catch (e) {
       // The server will say when the old one has ended, and then the next

@@ -8,8 +8,29 @@ export interface Clock {
 
 const longest = 2 ** 31 - 1; // what setTimeout takes
 
+const slept = 1000; // the wall clock went so much further than the other
+
+/**
+ * Unix time that never goes back. Wall tells the time of day, which somebody
+ * may set; run goes evenly, and on most systems stands still while the machine
+ * sleeps, which is when the time of day goes on alone.
+ */
+export function steady(wall: () => number, run: () => number): () => number {
+  let [now, lastWall, lastRun] = [wall(), wall(), run()];
+  return () => {
+    const [w, r] = [wall(), run()];
+    const jump = w - lastWall - (r - lastRun);
+    now += r - lastRun + (jump > slept ? jump : 0);
+    [lastWall, lastRun] = [w, r];
+    return now;
+  };
+}
+
 export const realClock: Clock = {
-  now: () => Date.now(),
+  now: steady(
+    () => Date.now(),
+    () => performance.now(),
+  ),
   timer(ms, f) {
     const t = setTimeout(f, Math.max(0, Math.min(ms, longest)));
     return () => clearTimeout(t);
@@ -45,6 +66,14 @@ export class Alarm {
     this.#stop = undefined;
     this.#at = Infinity;
   }
+}
+
+/** P, or an error if that takes longer than so many milliseconds. */
+export function within<T>(clock: Clock, ms: number, what: string, p: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = clock.timer(ms, () => reject(new Error(`${what} took longer than ${ms / 1000} s`)));
+    p.then(resolve, reject).finally(stop);
+  });
 }
 
 const shortest = 500;

@@ -171,7 +171,7 @@ export class Connector {
     this.#tries = this.#knocks = this.#shortLives = 0;
     if (this.#state.state === 'waiting') {
       this.attempt();
-    } else if (other && this.#connection) {
+    } else if (this.#connection && (other || !this.#online)) {
       this.lose({ ...lost('the network has changed'), code: 'network' });
     } else {
       this.#connection?.check(quickAnswer);

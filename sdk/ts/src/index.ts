@@ -10,8 +10,8 @@ import type { SocketConstructor } from './websocket.js';
 
 /**
  * Makes a client, which connects at once and stays connected as well as it can
- * until it is closed. It hears by itself when the page is hidden or shown and
- * when the browser comes back on line.
+ * until it is closed. It hears by itself when the page is hidden, shown, frozen
+ * or woken, and when the browser goes off line and comes back.
  */
 export function connect(o: Options): Client {
   const client = connectOn({ device: 'web', WebSocket: globalThis.WebSocket as SocketConstructor | undefined, tcp: undefined }, o);
@@ -21,17 +21,18 @@ export function connect(o: Options): Client {
 
 /** Tells the client what the browser tells the page. */
 function follow(client: Client): void {
+  const over = new AbortController();
+  const listen = (target: EventTarget, event: string, f: (e: Event) => void) => target.addEventListener(event, f, { signal: over.signal });
+  client.on('state', ({ state }) => state === 'closed' && over.abort());
+  const look = () => client.networkChanged();
+  listen(globalThis, 'online', look);
+  listen(globalThis, 'offline', look);
   if (typeof document === 'undefined') return; // a worker
   const shown = () => client.setBackground(document.visibilityState === 'hidden');
-  const online = () => client.networkChanged();
-  document.addEventListener('visibilitychange', shown);
-  window.addEventListener('online', online);
+  listen(document, 'visibilitychange', shown);
+  listen(document, 'resume', look); // after the browser had frozen the page
+  listen(globalThis, 'pageshow', (e) => (e as PageTransitionEvent).persisted && look()); // or had put it away, to go back to
   shown();
-  client.on('state', ({ state }) => {
-    if (state !== 'closed') return;
-    document.removeEventListener('visibilitychange', shown);
-    window.removeEventListener('online', online);
-  });
 }
 
 export { Client } from './client.js';

@@ -19,6 +19,7 @@ const longestHold = 50; // seconds; many proxies cut at 60
 const shortestHold = 1;
 const grace = 15_000; // beyond what the server was asked to wait
 const requestTime = 30_000;
+const slower = 2; // than over a connection that is there may an answer be, which perhaps needs a new one
 const batch = 50; // messages in one request
 const batchBytes = 512 << 10;
 const soonest = 1000; // between two empty answers
@@ -131,6 +132,8 @@ class Poll implements Connection {
   #handled = 0;
   #acked = 0;
   #wake: (() => void) | undefined;
+  #held: AbortController | undefined; // the poll that is under way
+  #patience: number | undefined; // for an answer at once: somebody wants to know whether the server is there
   #hold = longestHold; // how long a poll asks to be held
 
   constructor(o: PollOptions, login: Login, owner: Owner) {
@@ -159,15 +162,22 @@ class Poll implements Connection {
   /** One long poll. Next acknowledges what the last one brought. */
   async #read(next: string): Promise<string> {
     const began = this.#o.clock.now();
-    const query = new URLSearchParams({ device: this.#device, wait: String(this.#hold) });
+    const patience = this.#patience;
+    this.#patience = undefined;
+    const hold = patience === undefined ? this.#hold : 0;
+    const query = new URLSearchParams({ device: this.#device, wait: String(hold) });
     if (next !== '') query.set('after', next);
     let page: Inbox;
     try {
-      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, this.#hold * 1000 + grace);
+      this.#held = new AbortController();
+      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, patience ?? hold * 1000 + grace, this.#held.signal);
     } catch (e) {
+      if (this.#patience !== undefined && !this.#ended) return next; // it was asked for something quicker
+      if (patience !== undefined) throw new Unheard(String(e));
       if (this.#ended || !this.#cut(e, (this.#o.clock.now() - began) / 1000)) throw e;
       return next;
     }
+    this.#held = undefined;
     if (this.#ended) return '';
     this.#acked = Math.max(this.#acked, this.#received);
     if (page.trimmed) this.#owner.gap(page.trimmed.to);
@@ -177,7 +187,7 @@ class Poll implements Connection {
       this.#owner.message(message(m));
     }
     while (this.#handled < this.#received && !this.#ended) await this.#news();
-    if (page.messages.length === 0 && this.#o.clock.now() - began < soonest) await this.#pause(soonest); // ended by another session of this device
+    if (page.messages.length === 0 && hold > 0 && this.#o.clock.now() - began < soonest) await this.#pause(soonest); // ended by another session of this device
     return page.next;
   }
 
@@ -258,11 +268,11 @@ class Poll implements Connection {
     });
   }
 
-  async #request<T>(method: string, path: string, body?: unknown, time = requestTime): Promise<T> {
+  async #request<T>(method: string, path: string, body?: unknown, time = requestTime, held?: AbortSignal): Promise<T> {
     const stop = new AbortController();
     const abort = () => stop.abort();
     const disarm = this.#o.clock.timer(time, abort);
-    this.#stop.signal.addEventListener('abort', abort);
+    for (const s of [this.#stop.signal, held]) s?.addEventListener('abort', abort);
     this.#owner.trace(() => `C: ${method} ${path}`);
     try {
       const init: RequestInit = {
@@ -313,8 +323,13 @@ class Poll implements Connection {
     return false;
   }
 
-  // A request is answered or fails by itself.
-  check(): void {}
+  /** Ends the poll that is held, and has the next one answered at once. */
+  check(patience: number): void {
+    if (!this.#held) return; // a request that is not held is answered or fails by itself
+    this.#patience = patience * slower;
+    this.#held.abort();
+    this.#held = undefined;
+  }
 
   async close(): Promise<void> {
     if (this.#ended) return;
@@ -337,7 +352,11 @@ class Poll implements Connection {
   }
 }
 
+/** The server was asked whether it is there, and did not answer. */
+class Unheard extends Error {}
+
 function reason(e: unknown): End {
+  if (e instanceof Unheard) return { ...lost(e.message), unheard: true };
   if (!(e instanceof HttpError)) return lost(e instanceof Error ? e.message : String(e));
   const final = finals[e.kind];
   if (final) return { told: true, code: final, text: e.message, ...(final === 'expired' ? { back: 0 } : {}) };

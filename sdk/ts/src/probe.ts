@@ -20,6 +20,8 @@ export class Probe {
   readonly #line: Carrier;
   #silence: number;
   #asked = false;
+  #due = 0; // to ask
+  #late = false;
   #over = false;
   readonly #greet: boolean;
 
@@ -31,7 +33,7 @@ export class Probe {
     this.#silence = Math.ceil(silence) || 1000;
     this.#hello = { type: 'hello', ...version, ...login, caps: capProbe, probe: this.#silence };
     this.#ended = ended;
-    this.#alarm = new Alarm(clock, () => (this.#greet ? this.#end('unrelated') : this.#asked ? this.#end('silent') : this.#ask()));
+    this.#alarm = new Alarm(clock, () => (this.#greet ? this.#end('unrelated') : this.#asked ? this.#unheard() : this.#ask()));
     if (this.#greet) this.#alarm.set(clock.now() + freshTime);
   }
 
@@ -50,7 +52,8 @@ export class Probe {
         if (f.type !== 'welcome') continue;
         if (this.#greet) return this.#end('survived');
         this.#silence = f.interval ?? this.#silence;
-        this.#alarm.set(this.#clock.now() + this.#silence);
+        this.#due = this.#clock.now() + this.#silence;
+        this.#alarm.set(this.#due);
       }
     } catch {
       this.#end('unrelated');
@@ -73,7 +76,16 @@ export class Probe {
   #ask(): void {
     this.#asked = true;
     this.#line.send(encode({ type: 'ping', payload: new Uint8Array(0) }));
-    this.#alarm.set(this.#clock.now() + answerTime);
+    const now = this.#clock.now();
+    this.#late = now - this.#due > this.#silence / 10;
+    this.#due = now + answerTime;
+    this.#alarm.set(this.#due);
+  }
+
+  // A timer that rang late made the silence longer than it was to be, or leaves
+  // no time for an answer that has come to be read.
+  #unheard(): void {
+    this.#end(this.#late || this.#clock.now() - this.#due > 1000 ? 'unrelated' : 'silent');
   }
 
   #end(how: Outcome): void {

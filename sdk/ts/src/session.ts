@@ -39,6 +39,8 @@ const unanswered = 5_000; // a send or a question without a byte from the server
 const ackEvery = 64; // places, while more are being handled
 const ackTime = 1000; // or so many milliseconds
 const shortestInterval = 1000;
+const hiccup = 1000; // a timer that rings later than that says that the page or the machine slept
+const slowest = 60_000; // browsers let the timers of a hidden page ring once a minute
 
 export class Session {
   readonly #o: SessionOptions;
@@ -59,13 +61,15 @@ export class Session {
   #ackedAt = 0;
 
   #interval = 0;
-  #began = 0;
   #read = 0; // when bytes came last
   #wrote = 0; // when bytes went last
   #asked = Infinity; // when the oldest send or question that is not answered was written, or bytes came after that
   #pinged = Infinity; // when a heartbeat went out that no byte has followed
   #silence = 0; // before that heartbeat
-  #patience = answerTime;
+  #planned = false; // it was as long as the network was to be tried with
+  #until = 0; // when the welcome, or the answer to a heartbeat, must be there
+  #forgiven = false; // that it was not
+  #late = 0; // so much later than it should the timer rings here
 
   constructor(o: SessionOptions, on: SessionEvents) {
     this.#o = o;
@@ -97,9 +101,9 @@ export class Session {
       case 'ended':
         return Infinity;
       case 'greeting':
-        return this.#began + welcomeTime;
+        return this.#until;
       case 'welcomed':
-        return this.#pinged === Infinity ? this.#beatDue() : this.#pinged + this.#patience;
+        return this.#pinged === Infinity ? this.#beatDue() : this.#until;
     }
   }
 
@@ -111,7 +115,7 @@ export class Session {
   /** The connection is open: say hello. */
   open(now: number): void {
     this.#state = 'greeting';
-    this.#began = now;
+    this.#await(welcomeTime, now);
     this.#write({ type: 'hello', ...version, ...this.#o.hello, maxFrame: this.#o.maxFrame }, now);
   }
 
@@ -147,32 +151,47 @@ export class Session {
 
   /** Time has passed. */
   tick(now: number): void {
-    if (this.#state === 'greeting' && now >= this.#began + welcomeTime) {
-      this.#end(lost('no welcome in time'));
-    } else if (this.#state === 'welcomed' && now >= this.deadline) {
-      if (this.#pinged === Infinity) this.check(answerTime, now);
-      else this.#end(this.#unheard());
+    const late = now - this.deadline;
+    if (late < 0) return;
+    if (this.#state === 'welcomed' && this.#pinged === Infinity) {
+      this.#late = Math.max(this.#late, Math.min(late, slowest));
+      this.#ping(answerTime, now);
+    } else if (late > hiccup && !this.#forgiven) {
+      this.#until = now + hiccup; // what came meanwhile is still to be read
+      this.#forgiven = true;
+    } else {
+      this.#end(this.#state === 'greeting' ? lost('no welcome in time') : this.#unheard());
     }
+  }
+
+  #await(patience: number, now: number): void {
+    this.#until = now + patience;
+    this.#forgiven = false;
   }
 
   #unheard(): End {
     const end: End = { ...lost('a heartbeat was not answered'), unheard: true };
-    // A shorter silence was not the NAT's doing: somebody asked for another reason.
-    return this.#silence >= this.#interval * 0.9 ? { ...end, silence: this.#silence } : end;
+    return this.#planned ? { ...end, silence: this.#silence } : end;
   }
 
-  /** Sends a heartbeat, which must be answered within patience. */
+  /** Somebody looks at us: sends a heartbeat, which must be answered within patience. */
   check(patience: number, now: number): void {
+    this.#late = 0; // timers ring as they should again
     if (this.#state !== 'welcomed') return;
-    if (this.#pinged !== Infinity) {
-      this.#patience = Math.min(this.#patience, now - this.#pinged + patience);
-      return;
-    }
+    if (this.#pinged === Infinity) this.#ping(patience, now);
+    else this.#until = Math.min(this.#until, now + patience);
+  }
+
+  #ping(patience: number, now: number): void {
     const silence = now - Math.max(this.#read, this.#wrote);
     this.#write({ type: 'ping', payload: new Uint8Array(0) }, now);
     this.#pinged = now;
-    this.#patience = patience;
-    this.#silence = silence;
+    this.#await(patience, now);
+    // A longer silence was not what was tried, because the timer was late: that
+    // it was not survived says nothing. Before a shorter one somebody asked for
+    // another reason.
+    this.#silence = Math.min(silence, this.#interval);
+    this.#planned = silence >= this.#interval * 0.9 && silence <= this.#interval * 1.1;
   }
 
   /** How many more messages may be sent now. */
@@ -242,7 +261,7 @@ export class Session {
 
   #beatDue(): number {
     // The NAT and the server count our bytes, we count the server's.
-    const due = Math.min(this.#read, this.#wrote) + this.#interval;
+    const due = Math.min(this.#read, this.#wrote) + this.#interval - Math.min(this.#late, this.#interval / 2);
     return Math.min(due, this.#asked + unanswered);
   }
 

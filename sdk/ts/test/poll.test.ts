@@ -54,3 +54,36 @@ test('a poll that is cut is held less long from then on, and nothing is lost', a
   assert.deepEqual(holds.slice(0, 3), [50, 3, 3]);
   await client.close();
 });
+
+test('when the network may have changed the poll that is held is given up, and one is answered at once', async () => {
+  const clock = new VirtualClock();
+  const asked: string[] = [];
+  let dead = false;
+  const fetch = ((input: string, init: RequestInit) => {
+    const u = new URL(input);
+    asked.push(u.searchParams.get('wait') ?? u.pathname);
+    return new Promise<Response>((resolve, reject) => {
+      init.signal!.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')));
+      const answer = () => resolve(new Response(JSON.stringify({ user: 'bob@localhost', messages: [], next: '' }), { headers: { 'Content-Type': 'application/json' } }));
+      if (!dead) clock.timer(Number(u.searchParams.get('wait') ?? 0) * 1000, answer);
+    });
+  }) as unknown as typeof globalThis.fetch;
+  const client = new Client(
+    { credentials: { user: 'bob', password: 'secret' }, device: 'phone', network: '', store: memoryStore(), trace: undefined },
+    { ways: [new PollWay({ base: 'http://localhost', clock, fetch })], clock, random: () => 0.5, prefix: 'k' },
+  );
+  const states: string[] = [];
+  client.on('state', (s) => states.push(`${s.state} ${s.again ?? ''}`));
+  await clock.pass(10_000);
+  client.networkChanged();
+  await clock.pass(1000);
+  assert.deepEqual(asked, ['/v1/presence', '50', '0', '50']);
+  assert.deepEqual(states, ['connecting ', 'online ']);
+  dead = true;
+  client.networkChanged();
+  await clock.pass(4999);
+  assert.equal(states.length, 2);
+  await clock.pass(1);
+  assert.deepEqual(states.slice(2), ['waiting 0', 'connecting ']);
+  await client.close();
+});

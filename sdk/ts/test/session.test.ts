@@ -66,3 +66,48 @@ test('a question that is not answered is followed by a heartbeat', () => {
   s.hear({ type: 'devicelist', devices: [] }, 6200);
   assert.equal(s.session.deadline, 66_000, 'an interval after our last byte');
 });
+
+test('an answer that has come is read before a late timer gives the connection up', () => {
+  const s = new Stand();
+  s.session.tick(60_000);
+  assert.deepEqual([s.said(), s.session.deadline], [['ping'], 70_000]);
+  s.session.tick(75_000); // the page was busy for five seconds, and PONG waits behind this timer
+  const end = () => s.end?.text;
+  assert.deepEqual([end(), s.session.deadline], [undefined, 76_000]);
+  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 75_001);
+  s.session.tick(135_001);
+  s.session.tick(150_000);
+  assert.equal(end(), undefined);
+  s.session.tick(152_000); // but once only
+  assert.equal(end(), 'a heartbeat was not answered');
+});
+
+test('where timers ring late, heartbeats are due so much sooner', () => {
+  const s = new Stand();
+  const beat = (at: number) => {
+    s.session.tick(at);
+    assert.deepEqual(s.said(), ['ping'], `at ${at}`);
+    s.hear({ type: 'pong', payload: new Uint8Array(0) }, at);
+    return s.session.deadline - at;
+  };
+  assert.equal(s.session.deadline, 60_000);
+  assert.equal(beat(75_000), 45_000);
+  assert.equal(beat(135_000), 45_000, 'late by fifteen seconds again, and in time');
+  assert.equal(beat(300_000), 30_000, 'at most by half');
+  s.session.check(2500, 310_000); // the page is shown again
+  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 310_000);
+  assert.equal(s.session.deadline, 370_000);
+});
+
+test('only a silence as long as it was meant to be is a verdict on the network', () => {
+  for (const [at, verdict] of [[60_000, 60_000], [65_000, 60_000], [67_000, undefined], [3660_000, undefined]] as const) {
+    const s = new Stand();
+    s.session.tick(at);
+    s.session.tick(at + 10_000);
+    assert.equal(s.end?.silence, verdict, `after ${at}`);
+  }
+  const s = new Stand();
+  s.session.tick(3660_000);
+  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 3660_100);
+  assert.deepEqual(s.told, ['survived 60000']);
+});

@@ -26,6 +26,12 @@ export class VirtualClock implements Clock {
     };
   }
 
+  /** The machine sleeps: time passes, and timers stand still. */
+  sleep(ms: number): void {
+    this.#now += ms;
+    for (const t of this.#timers) t.at += ms;
+  }
+
   /** Lets time pass, and what is due in it happen. */
   async pass(ms: number): Promise<void> {
     const end = this.#now + ms;

@@ -28,10 +28,13 @@ var layers = []struct{ pkg, may string }{
 	{"auth", "mailbox address"},
 	{"router", "mailbox auth address"},
 	{"internal/cost", ""},
+	// Rules are about topics as MQTT has them, and the HTTP door has to show
+	// what the MQTT door goes by: so they lie beneath both.
+	{"internal/acl", "mailbox auth address transport/mqtt/topic"},
 	{"internal/ledger", "mailbox internal/cost"},
 	{"internal/conn", "internal/conn/* internal/cost"},
 	{"internal/conn/*", "internal/conn/*"},
-	{"internal/control", "mailbox auth address router"},
+	{"internal/control", "mailbox auth address router internal/acl"},
 	{"internal/certs", ""},
 	{"internal/dialog", ""},
 	{"internal/page", ""},
@@ -42,7 +45,7 @@ var layers = []struct{ pkg, may string }{
 	{"transport", "mailbox router auth keepalive internal/conn internal/cost internal/ledger"},
 	{"transport/transporttest", "*"},
 	{"transport/link", "mailbox router auth address keepalive internal/conn internal/conn/quic internal/cost transport transport/link/*"},
-	{"transport/*", "mailbox router auth address keepalive internal/conn internal/cost internal/ledger transport transport/DOOR/*"},
+	{"transport/*", "mailbox router auth address keepalive internal/acl internal/conn internal/cost internal/ledger transport transport/DOOR/*"},
 	// A codec turns bytes into values and back. It does no I/O and knows
 	// nothing of the server, so that clients may use it too.
 	{"transport/*/*", "address transport/DOOR/*"},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/certs"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
@@ -77,6 +78,9 @@ func (c *Config) Check() error {
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	if err := acl.Check(c.MQTT.ACL, c.Domain); err != nil {
+		bad("mqtt.acl: %w", err)
 	}
 	if err := mqtt.CheckBridges(c.MQTT.Bridges); err != nil {
 		bad("mqtt.bridges: %w", err)

@@ -89,6 +89,8 @@ func TestRefused(t *testing.T) {
 		{"half a certificate", "tls:\n  cert: a.pem\n", "tls: cert and key belong together"},
 		{"log format", "log:\n  format: xml\n", "neither text nor json"},
 		{"no domain", "domain: \n", "is not a domain"},
+		{"a rule that is none", "mqtt:\n  acl:\n    - publish: [a]\n    - roles: [root]\n      publish: [a/#/b]\n", `config: mqtt.acl: rule 2: roles[0]: "root" is none of user, app and admin`},
+		{"a rule for somebody else's", "mqtt:\n  acl: [{users: [a@example.org], publish: [a]}]\n", `mqtt.acl: rule 1: users[0]: "a@example.org" is not at localhost`},
 		{"nothing open", "listen: {http: , mqtt: , xmpp: , link: }\n", "every address is empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,140 +1,137 @@
 package mqtt
 
 import (
-	"strings"
+	"slices"
+	"time"
 
-	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
+	"github.com/posthouse-im/posthouse/internal/acl"
+	"github.com/posthouse-im/posthouse/mailbox"
 )
 
-// Rule allows or denies the use of plain topics. In its filters %u stands for
-// the user's name without the domain and %c for the client identifier.
-type Rule struct {
-	// Users are the accounts that the rule is for, with or without the
-	// domain. Default: all.
-	Users []string
-	// Roles are the roles that it is for: user, app, admin. Default: all.
-	Roles []string
-	// Deny makes the rule forbid what it names.
-	Deny bool
-	// Publish are filters of the topics that it is about.
-	Publish []string
-	// Subscribe are the filters that may be subscribed to: one that is
-	// contained in one of these. A denied one is refused if it is contained in
-	// one of these or the same.
-	Subscribe []string
+// Access is what the configuration says of who may use which topics, on a
+// server whose accounts are at domain.
+func (c *Config) Access(domain string) acl.Config {
+	most := c.MaxRules
+	if most <= 0 {
+		most = 1000
+	}
+	return acl.Config{
+		Domain: domain, File: c.ACL, MaxRules: most,
+		Anonymous: c.Anonymous, AnonymousTopics: c.AnonymousTopics, Refused: c.Refused,
+	}
 }
 
-// appliesTo reports whether the rule is for who.
-func (r *Rule) appliesTo(user string, role auth.Role) bool {
-	if len(r.Users) > 0 {
-		name, _, _ := strings.Cut(user, "@")
-		ok := false
-		for _, u := range r.Users {
-			ok = ok || u == user || u == name
-		}
-		if !ok {
-			return false
-		}
-	}
-	if len(r.Roles) == 0 {
-		return true
-	}
-	for _, n := range r.Roles {
-		if n == role.String() {
-			return true
-		}
-	}
-	return false
-}
-
-// expand fills in the patterns of a filter. A name that could be taken for a
-// wildcard or for levels makes a pattern match nothing.
-func expand(filter, user, device string) (string, bool) {
-	if !strings.Contains(filter, "%") {
-		return filter, true
-	}
-	name, _, _ := strings.Cut(address.Bare(user), "@")
-	for _, p := range [...]struct{ sign, value string }{{"%u", name}, {"%c", device}} {
-		if !strings.Contains(filter, p.sign) {
-			continue
-		}
-		if p.value == "" || strings.ContainsAny(p.value, "+#/") {
-			return "", false
-		}
-		filter = strings.ReplaceAll(filter, p.sign, p.value)
-	}
-	return filter, true
-}
+// Rules are those that the door goes by.
+func (srv *Server) Rules() *acl.Rules { return srv.rules }
 
 // mayPublish reports whether c may publish to a plain topic.
 func (srv *Server) mayPublish(c *client, name []byte) bool {
-	// "Server implementations MAY use Topic Names that start with a leading $
-	// character for other purposes" MQTT 5.0 section 4.7.2: no client writes there.
-	if name[0] == '$' {
-		return false
-	}
-	if c.users > 0 && len(srv.cfg.ACL) == 0 || c.isBridge() {
-		return true
-	}
-	return srv.allowed(c, string(name), topic.Match, func(r *Rule) []string { return r.Publish })
+	return c.isBridge() && name[0] != '$' || srv.rules.MayPublish(c.who(), name)
 }
 
 // maySubscribe reports whether c may subscribe to a plain filter.
 func (srv *Server) maySubscribe(c *client, filter string) bool {
-	if c.users > 0 && len(srv.cfg.ACL) == 0 || c.isBridge() {
+	return c.isBridge() || srv.rules.MaySubscribe(c.who(), filter)
+}
+
+// obeyRules has every session look at the rules, which are new. It returns when
+// those of absent clients have. The others belong to their clients, which do so
+// as soon as they have a moment.
+func (srv *Server) obeyRules() {
+	type absent struct {
+		s    *session
+		user string
+	}
+	var away []absent
+	for i := range srv.sessions.shards {
+		sh := &srv.sessions.shards[i]
+		sh.mu.Lock()
+		for _, s := range sh.all {
+			if s.owner != nil {
+				s.owner.unruly.Store(true)
+				s.owner.c.Wake()
+			} else if k := s.kept.Load(); k.user != bridgeUser {
+				away = append(away, absent{s, k.user})
+			}
+		}
+		sh.mu.Unlock()
+	}
+	roles := map[string]*auth.Who{"": {}}
+	for _, a := range away {
+		who, known := roles[a.user]
+		if !known {
+			// Who is disabled has an error, and is looked at if he comes back.
+			if w, err := srv.core.Auth.Vouched(background, a.user); err == nil {
+				who = &w
+			}
+			roles[a.user] = who
+		}
+		if who != nil {
+			srv.obeyAway(a.s, *who)
+		}
+	}
+}
+
+// obeyAway is obey for a session whose client is away, unless it came back: then
+// it did that itself.
+func (srv *Server) obeyAway(s *session, who auth.Who) {
+	sh := srv.sessions.shard(s.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	k := s.kept.Load()
+	if sh.all[s.key] != s || s.owner != nil || k == nil {
+		return
+	}
+	who.Device = s.key[len(who.User)+1:]
+	records, w := srv.obey(s, who, k.will)
+	if w != k.will {
+		k.will = nil
+		records = append(records, sessionRecord(s, nil, k.left))
+	}
+	srv.write(records)
+}
+
+// obey is called when the rules are new, or a session is taken up again.
+func (c *client) obey() {
+	if c.isBridge() {
+		return
+	}
+	var was *will
+	if c.x != nil {
+		was = c.x.will
+	}
+	records, w := c.srv.obey(c.s, c.who(), was)
+	if w != was {
+		c.x.will = nil
+		if c.s.kept.Load() != nil {
+			records = append(records, sessionRecord(c.s, nil, time.Time{}))
+		}
+	}
+	c.srv.write(records)
+}
+
+// obey ends what the rules no longer allow: subscriptions, and the will. The
+// client is not told, for which MQTT has no words. It returns records to be
+// written, and the will that is left.
+func (srv *Server) obey(s *session, who auth.Who, w *will) ([]mailbox.Record, *will) {
+	var records []mailbox.Record
+	before := len(s.subs)
+	s.subs = slices.DeleteFunc(s.subs, func(sb subscription) bool {
+		if sb.sub == nil || srv.rules.MaySubscribe(who, sb.sub.Filter) {
+			return false
+		}
+		srv.subs.Remove(sb.share(), sb.sub)
+		if s.kept.Load() != nil {
+			records = append(records, mailbox.Record{Key: subKey(s.key, sb.filter)})
+		}
 		return true
+	})
+	if w != nil && !srv.rules.MayPublish(who, w.m.topic) {
+		w = nil
 	}
-	return srv.allowed(c, filter, contains, func(r *Rule) []string { return r.Subscribe })
-}
-
-func (srv *Server) allowed(c *client, what string, fits func(filter, what string) bool, of func(*Rule) []string) bool {
-	user, device := c.user(), c.device()
-	if user == "" {
-		for _, f := range srv.cfg.AnonymousTopics {
-			if f, ok := expand(f, user, device); ok && fits(f, what) {
-				return true
-			}
-		}
-		return false
+	if ended := before - len(s.subs); ended > 0 {
+		srv.log.Info("subscriptions ended by the rules", "user", who.User, "device", who.Device, "count", ended)
 	}
-	for i := range srv.cfg.ACL {
-		r := &srv.cfg.ACL[i]
-		if !r.appliesTo(user, c.role) {
-			continue
-		}
-		for _, f := range of(r) {
-			if f, ok := expand(f, user, device); ok && (fits(f, what) || r.Deny && f == what) {
-				return !r.Deny
-			}
-		}
-	}
-	return false
-}
-
-// contains reports whether every name that inner matches is matched by outer.
-func contains(outer, inner string) bool {
-	if inner != "" && (inner[0] == '$') != (outer != "" && outer[0] == '$') {
-		return false
-	}
-	for {
-		o, orest, omore := strings.Cut(outer, "/")
-		if o == "#" {
-			return true
-		}
-		i, irest, imore := strings.Cut(inner, "/")
-		if i == "#" || o != "+" && o != i {
-			return false
-		}
-		switch {
-		case !omore && !imore:
-			return true
-		case omore && !imore:
-			return orest == "#"
-		case !omore:
-			return false
-		}
-		outer, inner = orest, irest
-	}
+	return records, w
 }

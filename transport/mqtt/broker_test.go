@@ -3,6 +3,8 @@ package mqtt
 import (
 	"strings"
 	"testing"
+
+	"github.com/posthouse-im/posthouse/internal/acl"
 )
 
 // [MQTT-3.3.1-5] to [MQTT-3.3.1-13]: retained messages.
@@ -361,17 +363,19 @@ func TestConnack(t *testing.T) {
 func TestACL(t *testing.T) {
 	cfg := Config{
 		Anonymous: true, AnonymousTopics: []string{"public/#"}, Refused: []string{"test/nosubscribe"},
-		ACL: []Rule{
+		ACL: []acl.Rule{
+			{Users: []string{"bob"}, Subscribe: []string{"#"}},
 			{Deny: true, Publish: []string{"home/lock"}, Subscribe: []string{"home/secret/#"}},
 			{Publish: []string{"home/#", "dev/%c/up"}, Subscribe: []string{"home/#", "user/%u/+", "test/#"}},
-			{Users: []string{"bob"}, Publish: []string{"#"}, Subscribe: []string{"#"}},
+			{Users: []string{"bob"}, Publish: []string{"#"}},
 		},
 	}
 	dialogue(t, cfg, `
 		a C: CONNECT 5 clean id=a user=alice
 		a S: CONNACK 0x00 *
-		a C: SUBSCRIBE #1 home/+ q1 home/secret/x q1 # q1 user/alice/x q1 user/bob/x q0 test/nosubscribe q0 test/x q0 other q0
-		a S: SUBACK #1 0x01 0x87 0x87 0x01 0x87 0x80 0x00 0x87
+		# home/# would bring what is under home/secret, and so would home/+: that of home/secret itself.
+		a C: SUBSCRIBE #1 home/a q1 home/# q1 home/+ q1 home/secret/x q1 # q1 user/alice/x q1 user/bob/x q0 test/nosubscribe q0 test/x q0 other q0
+		a S: SUBACK #1 0x01 0x87 0x87 0x87 0x87 0x01 0x87 0x80 0x00 0x87
 		a C: PUBLISH home/a q1 #1 :x
 		a S: PUBLISH home/a q1 #1 :x
 		a S: PUBACK #1
@@ -383,7 +387,7 @@ func TestACL(t *testing.T) {
 		a S: PUBREC #1 0x87
 		b C: CONNECT 4 clean id=b user=bob
 		b S: CONNACK 0x00
-		b C: SUBSCRIBE #1 # q1 home/secret/# q0
+		b C: SUBSCRIBE #1 # q1 $SYS/# q0
 		b S: SUBACK #1 0x01 0x80
 		# 3.1.1 has no word for a refused publish: it is acknowledged and dropped [MQTT-3.3.5-2].
 		b C: PUBLISH home/lock q1 #1 :x

@@ -47,11 +47,12 @@ type client struct {
 	maxSize  uint32
 	aliasMax uint16
 
-	mu      sync.Mutex // others push under it; it may be held while c.c.Send is called
-	gone    bool       // guarded by mu
-	stopped bool       // a method's; everything has been let go
-	out     *window    // guarded by mu
-	aliases *aliases   // guarded by mu
+	mu      sync.Mutex  // others push under it; it may be held while c.c.Send is called
+	gone    bool        // guarded by mu
+	stopped bool        // a method's; everything has been let go
+	unruly  atomic.Bool // the rules have changed; from any goroutine
+	out     *window     // guarded by mu
+	aliases *aliases    // guarded by mu
 }
 
 type state uint8
@@ -219,6 +220,9 @@ func (c *client) wake() error {
 // settle does what a round has left to do.
 func (c *client) settle() error {
 	defer func() { c.self = false }()
+	if c.unruly.Load() && c.unruly.Swap(false) {
+		c.obey()
+	}
 	if c.x != nil {
 		if err := c.stepped(); err != nil {
 			return err

@@ -41,6 +41,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -105,8 +106,10 @@ type Config struct {
 	AnonymousTopics []string
 	// ACL are rules for plain topics; the first that fits decides. With no
 	// rules an account may use every plain topic; with rules, none that no
-	// rule allows.
-	ACL []Rule
+	// rule allows. Those that are set by the API or the command line come behind.
+	ACL []acl.Rule
+	// MaxRules is how many rules may be set in that way. Default 1000.
+	MaxRules int
 	// Proxies are the load balancers that begin every connection with a header
 	// of the PROXY protocol, version 1 or 2: addresses or networks. What they
 	// say of the client counts: where it comes from, that it came by TLS, and
@@ -168,6 +171,7 @@ type Server struct {
 	cfg  Config
 	log  *slog.Logger
 
+	rules    *acl.Rules
 	subs     topic.Tree[*session]
 	retained topic.Names[*message]
 	// sysTopics is how many of retained are our own, which no limit counts.
@@ -200,6 +204,7 @@ func New(core *transport.Core, cfg Config) *Server {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.log = s.log.With("door", "mqtt")
+	s.rules = acl.New(core.Mail, core.Auth, cfg.Access(core.Router.Domain()))
 	s.fans.New = func() any { return new(fanout) }
 	s.sessions.init()
 	s.clock.fire = s.due
@@ -271,9 +276,14 @@ func (s *Server) begin(ctx context.Context) error {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	if !s.loaded {
+		if err := s.rules.Load(ctx); err != nil {
+			return err
+		}
 		if err := s.load(ctx); err != nil {
 			return err
 		}
+		s.rules.OnChange(s.obeyRules)
+		s.obeyRules() // those of the configuration may be new
 		if err := s.loadNode(ctx); err != nil {
 			return err
 		}

@@ -252,6 +252,7 @@ func (srv *Server) adopt(c *client, s *session, w *will, expiry time.Duration) {
 
 // start lets messages come.
 func (c *client) start(s *session) {
+	c.obey()
 	s.client.Store(c)
 	if k := s.kept.Load(); k != nil {
 		c.open(&c.queue, k.box, queueDevice, &k.queue, queueIDs)

@@ -146,7 +146,7 @@ func (g *gateway) connect(s *sensor, at node, m sn.Message) {
 
 // read looks up the account, and the will that the sensor left with the
 // session: without clean session and the Will flag all that is stored of it
-// stays in force, the will too (section 6.3).
+// stays in force, the will too (section 6.3), unless the rules are now against it.
 func (l *snLook) read(srv *Server, user string, m sn.Message) {
 	if user != "" {
 		if l.who, l.err = srv.core.Auth.Vouched(background, user); l.err != nil {
@@ -156,13 +156,15 @@ func (l *snLook) read(srv *Server, user string, m sn.Message) {
 	if m.Flags.Clean() || m.Flags.Will() {
 		return
 	}
-	key := snWillKey(l.who.User + "/" + deviceName(m.Name))
+	who := l.who
+	who.Device = deviceName(m.Name)
+	key := snWillKey(who.User + "/" + who.Device)
 	v, err := srv.core.Mail.Get(background, key)
 	if l.err = err; err != nil || v == nil {
 		return
 	}
 	f := openRecord(v)
-	if w, ok := decodeWill(&f, l.who.User); ok {
+	if w, ok := decodeWill(&f, who.User); ok && srv.rules.MayPublish(who, w.m.topic) {
 		l.will = &packet.Will{Topic: string(w.m.topic), Payload: w.m.payload, QoS: w.m.qos, Retain: w.m.retain}
 	}
 }

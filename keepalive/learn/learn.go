@@ -23,9 +23,10 @@
 // packet looks the same once. What fails after some silence would have failed
 // after a longer one: so a failure confirms all those at longer silences, and
 // the search goes on below a single failure as if it were true. Only the last
-// one, where the search has come to, is tried again. A reset, a change of
-// network, a restart of the server never count. A silence that ends in a reset
-// twice is only not tried again: shorter ones are, and what they find holds.
+// one, where the search has come to, is tried again. A change of network, or a
+// restart of the server or the NAT, never counts, nor does a reset of the live
+// connection. A probe that ends in a reset twice ends the search there and
+// takes nothing away: shorter silences are tried, and what they find holds.
 package learn
 
 import (
@@ -42,7 +43,7 @@ type Config struct {
 	// Max is the longest worth having. Default 30 min.
 	Max time.Duration
 	// Margin is the part of the longest silence known to survive that is
-	// given away for safety. Default 0.025.
+	// given away for safety, and never less than 250 ms. Default 0.025.
 	Margin float64
 	// Precision is the ratio of the two ends of the bracket at which probing
 	// stops. Default 1.08.
@@ -81,7 +82,8 @@ func (c Config) withDefaults() Config {
 type Finding struct {
 	// Good is the longest silence that survived; zero if nothing is known.
 	Good time.Duration
-	// Bad is the shortest silence that did not; zero if none is known.
+	// Bad is the shortest silence that did not, or that ended in resets; zero
+	// if none is known.
 	Bad time.Duration
 	// At is when this was last confirmed.
 	At time.Time
@@ -115,7 +117,6 @@ type Learner struct {
 	settled  bool
 
 	resets strikes
-	doubt  time.Duration // not tried again, nor anything longer; zero is none
 }
 
 // strikes are silences that have ended badly, the shortest first: as many as
@@ -161,10 +162,18 @@ func whole(f Finding) Finding {
 	return f
 }
 
+// resent is what a silence may have been shorter than it looked. Whose last
+// packet, or the acknowledgement of it, was lost hears it again, and the NAT
+// sees it again, a retransmission timeout later: "Whenever RTO is computed, if
+// it is less than 1 second, then the RTO SHOULD be rounded up to 1 second" (RFC
+// 6298 section 2.4), and Linux makes it 200 ms.
+const resent = 250 * time.Millisecond
+
 // Interval is how long the live connection may be silent.
 func (l *Learner) Interval() time.Duration {
 	good := max(l.f.Good, l.c.Min)
-	return max(l.c.Min, time.Duration(float64(good)*(1-l.c.Margin)).Truncate(time.Millisecond))
+	margin := max(time.Duration(float64(good)*l.c.Margin), resent)
+	return max(l.c.Min, (good - margin).Truncate(time.Millisecond))
 }
 
 // Finding is what is known now.
@@ -178,7 +187,7 @@ func (l *Learner) Probe() (silence time.Duration, ok bool) {
 	if l.settled {
 		return 0, false
 	}
-	if p := l.prior.Good; p > l.f.Good && below(p, l.f.Bad) && below(p, l.doubt) && !l.failed(p) {
+	if p := l.prior.Good; p > l.f.Good && (l.f.Bad == 0 || p < l.f.Bad) && !l.failed(p) {
 		return min(p, l.c.Max), true
 	}
 	lo, hi := max(l.f.Good, l.c.Min), l.end()
@@ -193,9 +202,6 @@ func (l *Learner) Probe() (silence time.Duration, ok bool) {
 	return time.Duration(math.Sqrt(float64(lo) * float64(hi))).Truncate(time.Millisecond), true
 }
 
-// below reports whether d is shorter than limit, if there is one.
-func below(d, limit time.Duration) bool { return limit == 0 || d < limit }
-
 // failed reports whether d, or less, has failed, be it once.
 func (l *Learner) failed(d time.Duration) bool { return len(l.fails) > 0 && l.fails[0] <= d }
 
@@ -204,9 +210,6 @@ func (l *Learner) end() time.Duration {
 	end := l.c.Max
 	if l.f.Bad > 0 {
 		end = min(end, l.f.Bad)
-	}
-	if l.doubt > 0 {
-		end = min(end, l.doubt)
 	}
 	return end
 }
@@ -221,30 +224,26 @@ func (l *Learner) Ended(silence time.Duration, o Outcome, now time.Time) {
 	case Silent:
 		l.silent(silence, now)
 	case Reset:
-		l.reset(silence)
+		l.reset(silence, now)
 	case Unrelated:
 	}
 }
 
-// reset takes note of a silence that is not to be tried again. It says nothing
-// about shorter ones, and is not part of what was found.
-func (l *Learner) reset(silence time.Duration) {
+// reset takes note of a silence that ended in a reset. It says nothing about
+// shorter ones, and so nothing against what is known to be good.
+func (l *Learner) reset(silence time.Duration, now time.Time) {
 	if silence <= max(l.f.Good, l.c.Min) || l.settled {
 		return
 	}
 	l.probes++
 	if against := l.resets.add(silence, l.c.Confirm); against > 0 {
-		l.doubt = against
-		l.settle()
+		l.bad(against, now)
 	}
 }
 
 func (l *Learner) survived(silence time.Duration, now time.Time) {
 	l.fails.survived(silence) // what failed there was not the NAT
 	l.resets.survived(silence)
-	if l.doubt > 0 && silence >= l.doubt {
-		l.doubt = 0
-	}
 	if silence < l.f.Good {
 		l.settle()
 		return
@@ -281,9 +280,14 @@ func (l *Learner) silent(silence time.Duration, now time.Time) {
 		l.settled = l.settled && silence >= l.f.Bad && l.f.Bad > 0
 		return // else it must be looked into, also when all seemed known
 	}
+	l.bad(against, now)
+}
+
+// bad takes note of a silence that has failed as often as it takes.
+func (l *Learner) bad(silence time.Duration, now time.Time) {
 	l.f.At = now
-	if l.f.Bad == 0 || against < l.f.Bad {
-		l.f.Bad = against
+	if l.f.Bad == 0 || silence < l.f.Bad {
+		l.f.Bad = silence
 	}
 	if l.f.Good >= l.f.Bad {
 		l.f.Good = 0 // the network is worse than it was: begin below
@@ -299,13 +303,20 @@ func (l *Learner) settle() {
 	l.settled = float64(l.end()) <= float64(max(l.f.Good, l.c.Min))*l.c.Precision
 }
 
-// Stale has what was found probed again, once it is older than Config.Fresh:
-// first whether it still holds, then whether more would do.
+// Stale has what was found looked into again, once it is older than
+// Config.Fresh. That the good silence holds each heartbeat shows. Of the bad one
+// it is known no more than that it failed once: it is tried again, and fails, or
+// the search goes on above it.
 func (l *Learner) Stale(now time.Time) bool {
 	if !l.settled || now.Sub(l.f.At) < l.c.Fresh {
 		return false
 	}
-	l.prior, l.f, l.settled = l.f, Finding{}, false
-	l.fails, l.resets, l.doubt = nil, nil, 0
+	l.fails, l.resets = nil, nil
+	for range l.c.Confirm - 1 {
+		if l.f.Bad > 0 {
+			l.fails, l.resets = append(l.fails, l.f.Bad), append(l.resets, l.f.Bad)
+		}
+	}
+	l.f.Bad, l.settled = 0, false
 	return true
 }

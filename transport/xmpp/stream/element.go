@@ -10,11 +10,20 @@ import (
 // Element is a view of one element in bytes that a [Scanner] has checked. It
 // is valid as long as they are.
 type Element struct {
-	root []byte // the outermost element, where prefixes are looked up
-	at   int32  // of '<'
-	tag  int32  // behind the start tag
-	end  int32  // behind the end tag
-	def  []byte // the default namespace of its content, as written
+	root  []byte // the outermost element
+	at    int32  // of '<'
+	tag   int32  // behind the start tag
+	end   int32  // behind the end tag
+	def   []byte // the default namespace of its content, as written
+	scope *scope // the innermost start tag around that declares prefixes, or its own
+}
+
+// scope is a start tag that declares prefixes, and the next one around it. What
+// a prefix means is found by these alone: a stanza of ten thousand elements has
+// no more of them in each other than it is deep.
+type scope struct {
+	at, tag int32
+	up      *scope
 }
 
 // ErrTrailing is Parse's answer to more than one element.
@@ -40,14 +49,8 @@ func Parse(p []byte, l Limits, def string) (Element, error) {
 // View returns the element that checked bytes p begin with. Of a stream header
 // p is the start tag alone.
 func View(p []byte, def string) Element {
-	e := Element{root: p}
-	e.tag = int32(tagEnd(p, 0))
-	e.end = int32(len(p))
-	e.def = []byte(nil)
-	e.def = e.defaultNS(nil)
-	if e.def == nil {
-		e.def = nsBytes(def)
-	}
+	e := Element{root: p, tag: int32(tagEnd(p, 0)), end: int32(len(p))}
+	e.enter(nsBytes(def), nil)
 	return e
 }
 
@@ -60,14 +63,20 @@ func nsBytes(def string) []byte {
 	return []byte(def)
 }
 
-// defaultNS returns e's own xmlns, or outer if it has none.
-func (e Element) defaultNS(outer []byte) []byte {
+// enter fills in def and scope, from what is declared around e and in its tag.
+func (e *Element) enter(def []byte, up *scope) {
+	e.def, e.scope = def, up
 	for n, v := range e.attrs() {
-		if string(n) == "xmlns" {
-			return v
+		if len(n) < len("xmlns") || string(n[:len("xmlns")]) != "xmlns" {
+			continue
+		}
+		switch {
+		case len(n) == len("xmlns"):
+			e.def = v
+		case n[len("xmlns")] == ':' && e.scope == up:
+			e.scope = &scope{e.at, e.tag, up}
 		}
 	}
-	return outer
 }
 
 // tagEnd returns where the tag at i ends.
@@ -137,33 +146,17 @@ func (e Element) resolve(prefix []byte) []byte {
 	if string(prefix) == "xml" {
 		return []byte(NSXML)
 	}
-	var found []byte
-	// From the outside to e: the last declaration in scope counts.
-	for in := (Element{root: e.root, tag: int32(tagEnd(e.root, 0)), end: int32(len(e.root))}); ; {
-		for n, v := range in.attrs() {
+	for in := e.scope; in != nil; in = in.up {
+		for n, v := range (Element{root: e.root, at: in.at, tag: in.tag}).attrs() {
 			if rest, ok := bytes.CutPrefix(n, []byte("xmlns:")); ok && bytes.Equal(rest, prefix) {
-				found = v
+				return v
 			}
 		}
-		if in.at == e.at {
-			break
-		}
-		next := in
-		for c := range in.Children() {
-			if c.at <= e.at && e.at < c.end {
-				next = c
-				break
-			}
-		}
-		if next.at == in.at {
-			break
-		}
-		in = next
 	}
-	if found == nil && string(prefix) == "stream" {
+	if string(prefix) == "stream" {
 		return []byte(NSStreams) // bound by the stream header
 	}
-	return found
+	return nil
 }
 
 // attrs yields names and values as written.
@@ -234,7 +227,7 @@ func (e Element) Children() iter.Seq[Element] {
 			c := Element{root: e.root, at: int32(i), tag: int32(tagEnd(p, i))}
 			i = elementEnd(p, int(c.tag))
 			c.end = int32(i)
-			c.def = c.defaultNS(e.def)
+			c.enter(e.def, e.scope)
 			if !yield(c) {
 				return
 			}

@@ -3,7 +3,9 @@ package stream
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -231,6 +233,7 @@ func oracle(p string) bool {
 func FuzzScan(f *testing.F) {
 	for _, s := range []string{
 		"<a/>", "<a b='c'>d</a>", "<a><![CDATA[x]]></a>", "<a xmlns:x='y'><x:b/></a>", "<a>&amp;&#65;</a>", "<a>]]></a>",
+		"<x:a xmlns:x='1'><x:b xmlns:x='2' xmlns:y='3'><x:c/><y:d xmlns:y='4'/></x:b><x:e xmlns='5'><f/></x:e></x:a>",
 		`<message to='bob@localhost' id='1'><body>hi &lt; there</body><x xmlns='y' z="'"/></message>`, "<a b='1' b='2'/>", "<é/>", "<a>\xff</a>",
 	} {
 		f.Add(s, uint8(3))
@@ -290,7 +293,24 @@ func walk(t *testing.T, e Element, in string) {
 	if got := e.Text(); got != x.Text {
 		t.Fatalf("%q: text %q, want %q", in, got, x.Text)
 	}
-	for range e.Children() {
+	var want, got []xml.Name
+	d := xml.NewDecoder(strings.NewReader(in))
+	for tok, err := d.Token(); err == nil; tok, err = d.Token() {
+		if start, ok := tok.(xml.StartElement); ok {
+			want = append(want, start.Name)
+		}
+	}
+	names(View([]byte(in), ""), &got)
+	if !slices.Equal(got, want) {
+		t.Fatalf("%q: names %q, want %q", in, got, want)
+	}
+}
+
+// names lists those of e and of all elements in it.
+func names(e Element, to *[]xml.Name) {
+	*to = append(*to, xml.Name{Space: string(e.NS()), Local: string(e.Name())})
+	for c := range e.Children() {
+		names(c, to)
 	}
 }
 
@@ -386,5 +406,27 @@ func TestRun(t *testing.T) {
 				t.Errorf("byte %#x at %d: stopped at %d", b, at, got)
 			}
 		}
+	}
+}
+
+// BenchmarkPrefixed is the dearest stanza of 10,000 elements: a prefix is
+// looked up for each of them.
+func BenchmarkPrefixed(b *testing.B) {
+	for _, n := range []int{100, 9000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			in := []byte("<message xmlns:x='urn:x'>" + strings.Repeat("<x:a b='c'/>", n) + "</message>")
+			e, err := Parse(in, After, NSClient)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				for c := range e.Children() {
+					if !c.Is("urn:x", "a") {
+						b.Fatal(c)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/element")
+		})
 	}
 }

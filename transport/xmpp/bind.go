@@ -110,7 +110,7 @@ func (x *client) attach(then func(*client, *router.Session, error)) {
 	ok := s.work.do(r.bare, func() {
 		ctx, cancel := storeContext()
 		defer cancel()
-		s.lost.drop(r.bare, r.who.Device)
+		s.lost.drop(r.jid)
 		err := s.join(ctx, r)
 		var sess *router.Session
 		if err == nil {

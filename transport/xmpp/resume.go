@@ -1,6 +1,8 @@
 package xmpp
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -19,14 +21,14 @@ import (
 type lost struct {
 	mu   sync.Mutex // taken before a resource's mu and a client's work
 	held map[string]*held
-	over bool // the server stops: nothing is held any more
+	dead map[string][]*held // of these, those that no connection has, by full address
+	over bool               // the server stops: nothing is held any more
 }
 
-// held is one stream. Once dead no connection has it.
+// held is one stream.
 type held struct {
 	r     *resource
-	dead  bool
-	timer *time.Timer
+	timer *time.Timer // gives it up; nil while a connection has it
 }
 
 func (l *lost) add(r *resource) {
@@ -36,15 +38,23 @@ func (l *lost) add(r *resource) {
 }
 
 func (l *lost) remove(id string) {
-	if id == "" {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.held[id]; h != nil && h.timer != nil {
-		h.timer.Stop()
+	if h := l.held[id]; h != nil {
+		l.removeLocked(h)
 	}
-	delete(l.held, id)
+}
+
+func (l *lost) removeLocked(h *held) {
+	delete(l.held, h.r.previd)
+	if h.timer == nil {
+		return
+	}
+	h.timer.Stop()
+	rest := slices.DeleteFunc(l.dead[h.r.jid], func(o *held) bool { return o == h })
+	if l.dead[h.r.jid] = rest; len(rest) == 0 {
+		delete(l.dead, h.r.jid)
+	}
 }
 
 // hold keeps a stream whose connection was lost. It reports whether it could.
@@ -56,11 +66,11 @@ func (l *lost) hold(r *resource) bool {
 		return false
 	}
 	if y := r.claimant(); y != nil { // asked for it while it was being lost
-		delete(l.held, r.previd)
+		l.removeLocked(h)
 		return y.later(func(y *client) { y.resumeFrom(r) })
 	}
-	h.dead = true
-	h.timer = time.AfterFunc(r.s.cfg.ResumeTime, func() { l.expire(r.previd) })
+	h.timer = time.AfterFunc(r.s.cfg.ResumeTime, func() { l.expire(h) })
+	l.dead[r.jid] = append(l.dead[r.jid], h)
 	return true
 }
 
@@ -71,51 +81,54 @@ func (r *resource) claimant() *client {
 }
 
 // expire gives up a stream that nobody resumed.
-func (l *lost) expire(id string) {
-	l.giveUp(func(h string, _ *resource) bool { return h == id })
+func (l *lost) expire(h *held) {
+	l.mu.Lock()
+	here := l.held[h.r.previd] == h
+	if here {
+		l.removeLocked(h)
+	}
+	l.mu.Unlock()
+	if here {
+		h.r.leave()
+	}
 }
 
 // drop gives up the lost streams of a device that has bound anew.
-func (l *lost) drop(bare, device string) {
-	l.giveUp(func(_ string, r *resource) bool { return r.bare == bare && r.who.Device == device })
+func (l *lost) drop(jid string) {
+	l.mu.Lock()
+	gone := slices.Clone(l.dead[jid])
+	for _, h := range gone {
+		l.removeLocked(h)
+	}
+	l.mu.Unlock()
+	for _, h := range gone {
+		h.r.leave()
+	}
 }
 
-// forgetAll gives up all; with over, also those to come.
-func (l *lost) forgetAll(over bool) {
+// dropAll gives up all; with over, also those to come.
+func (l *lost) dropAll(over bool) {
 	l.mu.Lock()
 	l.over = over
+	jids := slices.Collect(maps.Keys(l.dead))
 	l.mu.Unlock()
-	l.giveUp(func(string, *resource) bool { return true })
-}
-
-func (l *lost) giveUp(which func(id string, r *resource) bool) {
-	var gone []*resource
-	l.mu.Lock()
-	for id, h := range l.held {
-		if h.dead && which(id, h.r) {
-			h.timer.Stop()
-			delete(l.held, id)
-			gone = append(gone, h.r)
-		}
-	}
-	l.mu.Unlock()
-	for _, r := range gone {
-		r.leave()
+	for _, jid := range jids {
+		l.drop(jid)
 	}
 }
 
-// claim finds the stream called id for y, of the same user. If it is still
-// connected, wait is true: its connection hands it over soon.
+// claim finds the stream called id for y, of the same user and, if y's token
+// names one, the same device. If it is still connected, wait is true: its
+// connection hands it over soon.
 func (l *lost) claim(id string, y *client) (r *resource, wait bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.held[id]
-	if h == nil || h.r.bare != y.bare {
+	if h == nil || h.r.bare != y.bare || y.who.Device != "" && y.who.Device != h.r.who.Device {
 		return nil, false
 	}
-	if h.dead {
-		h.timer.Stop()
-		delete(l.held, id)
+	if h.timer != nil {
+		l.removeLocked(h)
 		return h.r, false
 	}
 	h.r.mu.Lock()

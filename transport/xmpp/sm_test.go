@@ -3,8 +3,12 @@ package xmpp
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
 )
 
 func TestAck(t *testing.T) {
@@ -60,5 +64,45 @@ func TestKept(t *testing.T) {
 	m.sent(0, big)
 	if m.keep || len(m.unacked) != 1 {
 		t.Errorf("over the limit: %v, %d kept", m.keep, len(m.unacked))
+	}
+}
+
+// A device that binds anew gives up what it lost, and nothing of others.
+func TestLostByAddress(t *testing.T) {
+	s := New(&transport.Core{Router: router.New(t.Context(), mailbox.New(mem.New(mem.Options{}), mailbox.Limits{}), nil, "localhost")}, Config{ResumeTime: time.Hour})
+	lose := func(id, jid string) {
+		r := &resource{s: s, previd: id, jid: jid}
+		s.lost.add(r)
+		if !s.lost.hold(r) {
+			t.Fatalf("%s is not held", id)
+		}
+	}
+	here := func(want ...string) {
+		t.Helper()
+		dead := 0
+		for _, hs := range s.lost.dead {
+			dead += len(hs)
+		}
+		for _, id := range want {
+			if s.lost.held[id] == nil {
+				t.Errorf("%s was given up", id)
+			}
+		}
+		if len(s.lost.held) != len(want) || dead != len(want) {
+			t.Errorf("%d held, %d dead, want %q", len(s.lost.held), dead, want)
+		}
+	}
+	lose("1", "bob@localhost/pc")
+	lose("2", "bob@localhost/phone")
+	lose("3", "bob@localhost/pc")
+	here("1", "2", "3")
+	s.lost.expire(&held{r: &resource{s: s, previd: "2"}}) // of an earlier life
+	here("1", "2", "3")
+	s.lost.drop("bob@localhost/pc")
+	here("2")
+	s.lost.dropAll(true)
+	here()
+	if r := (&resource{s: s, previd: "4", jid: "bob@localhost/pc"}); s.lost.hold(r) {
+		t.Error("held although the server stops")
 	}
 }

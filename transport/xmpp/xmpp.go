@@ -122,7 +122,7 @@ func New(core *transport.Core, cfg Config) *Server {
 	s := &Server{core: core, cfg: cfg.withDefaults(), domain: core.Router.Domain(), users: map[string]*user{}}
 	s.limits = stream.After
 	s.limits.Bytes = s.cfg.MaxStanza
-	s.lost.held = map[string]*held{}
+	s.lost.held, s.lost.dead = map[string]*held{}, map[string][]*held{}
 	return s
 }
 
@@ -173,7 +173,7 @@ func (s *Server) options() conn.Options {
 
 // finish waits for what connections left to be done.
 func (s *Server) finish(ctx context.Context) {
-	s.lost.forgetAll(ctx.Err() != nil)
+	s.lost.dropAll(ctx.Err() != nil)
 	s.work.wait()
 }
 

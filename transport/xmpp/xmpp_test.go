@@ -50,7 +50,8 @@ func newHouseWithLog(t testing.TB, cfg Config, o mem.Options, loops int, log *sl
 	h := &house{store: mem.New(o)}
 	mail := mailbox.New(h.store, mailbox.Limits{Body: 100_000})
 	under, stop := context.WithCancel(context.Background())
-	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096, Failures: 3, MaxWait: time.Second})
+	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096, Failures: 3, MaxWait: time.Second,
+		Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{Algorithm: "HS256", Key: strings.Repeat("k", 32)}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +86,7 @@ const open = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' 
 //
 //	OPEN                     a stream header
 //	AUTH user                PLAIN, with the password
+//	TOKEN user device        PLAIN, with a token for that device
 //	LOGIN user device        all that it takes to bind the device
 //	ONLINE user device       the same, and initial presence
 //	SM user device           LOGIN, and stream management
@@ -93,10 +95,11 @@ const open = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' 
 //	HEX bytes
 func (h *house) encode(text string) ([]byte, error) {
 	words := append(strings.Fields(text), "")
-	plain := func(user string) string {
+	with := func(user, password string) string {
 		return "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" +
-			base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00secret")) + "</auth>"
+			base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)) + "</auth>"
 	}
+	plain := func(user string) string { return with(user, "secret") }
 	bind := func(user, device string) string {
 		if device != "" {
 			device = "<resource>" + device + "</resource>"
@@ -108,6 +111,9 @@ func (h *house) encode(text string) ([]byte, error) {
 		return []byte(open), nil
 	case "AUTH":
 		return []byte(plain(words[1])), nil
+	case "TOKEN":
+		token, _, err := h.core.Auth.IssueToken(h.ctx, words[1], words[2], 0)
+		return []byte(with(words[1], token)), err
 	case "LOGIN":
 		return []byte(bind(words[1], words[2])), nil
 	case "ONLINE":

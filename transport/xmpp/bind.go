@@ -96,6 +96,7 @@ func (x *client) bindElement(e stream.Element) {
 func (x *client) enter(sess *router.Session) {
 	x.sess = sess
 	x.since = x.c.Now()
+	x.c.Meter().Login(x.since)
 	x.proceed(atSession)
 	x.setAlarm()
 	x.s.core.Log.Info("xmpp: session", "user", x.bare, "device", x.who.Device, "from", x.remote())

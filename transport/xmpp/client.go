@@ -601,9 +601,7 @@ func (x *client) Closed(why error) {
 		r.leave()
 		return
 	}
-	r.at = r.sess.Acked()
-	r.sess.Close()
-	x.s.core.Costs.Book(r.bare, r.who.Device, router.XMPP.String(), x.c.Meter())
+	r.detach(x.c)
 	if r.sm == nil || !r.sm.keep || !x.s.lost.hold(r) {
 		r.leave()
 	}

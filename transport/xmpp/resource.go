@@ -31,8 +31,8 @@ type resource struct {
 	posts     []posted  // in order, those not yet acknowledged to the client
 	sm        *sm       // XEP-0198, if enabled
 	previd    string    // names the stream for a resumption
-	at        mailbox.Seq
 	// at is how far the device had acknowledged when the stream was lost.
+	at mailbox.Seq
 
 	mu       sync.Mutex
 	gone     bool     // the stream is over
@@ -107,6 +107,14 @@ func (r *resource) passError(name, from, id string, f fault) {
 	b = f.append(append(b, '>'))
 	b = append(append(b, "</"...), name...)
 	r.pass(append(b, '>'))
+}
+
+// detach ends the session of the stream's connection c, and charges the device
+// with what c has cost.
+func (r *resource) detach(c *conn.Conn) {
+	r.at = r.sess.Acked()
+	r.sess.Close()
+	r.s.core.Costs.Book(r.bare, r.who.Device, router.XMPP.String(), c.Meter())
 }
 
 // leave takes the stream out of everybody's sight. Call it when no connection

@@ -179,8 +179,7 @@ func (x *client) takeover() bool {
 		return false
 	}
 	x.s.lost.remove(r.previd)
-	r.at = r.sess.Acked()
-	r.sess.Close()
+	r.detach(x.c)
 	// XEP-0198 #resumption: the old stream is ended with <conflict/>.
 	x.resource = &resource{s: x.s, bare: r.bare}
 	x.fail(stream.Conflict, "resumed elsewhere")

@@ -136,7 +136,8 @@ func (x *client) start() []byte {
 	return b
 }
 
-// finish ends a stanza. With seq, not zero, it carries that entry of the box.
+// finish ends a stanza. With seq, not zero, the client has the box up to there
+// when it has the stanza.
 func (x *client) finish(b []byte, seq uint64) {
 	x.c.SetOut(b)
 	x.s.stats.stanzasOut.Add(1)

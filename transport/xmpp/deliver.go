@@ -39,7 +39,7 @@ func (x *client) deliver() {
 		var trimmed *mailbox.TrimmedError
 		switch {
 		case errors.As(err, &trimmed):
-			x.tell(fmt.Sprintf("Messages %d to %d were removed by retention before this device had read them.", trimmed.After+1, trimmed.First-1))
+			x.tellGap(trimmed.After+1, trimmed.First-1)
 			continue
 		case err != nil:
 			x.s.core.Log.Error("xmpp: cannot read", "user", x.bare, "err", err)
@@ -229,13 +229,14 @@ func describe(t string, size int) string {
 	return fmt.Sprintf("[%s, %d bytes]", mediaType(t), size)
 }
 
-// tell sends the client a message from the server.
-func (x *client) tell(text string) {
+// tellGap tells the client that entries are gone. It is told again until it has
+// acknowledged that.
+func (x *client) tellGap(from, to mailbox.Seq) {
 	b := append(x.start(), "<message"...)
 	b = x.appendXMLNS(b)
 	b = stream.AppendAttr(b, "from", x.s.domain)
 	b = stream.AppendAttr(b, "to", x.jid)
 	b = append(b, " type='headline'>"...)
-	b = stream.AppendElement(b, "body", "", text)
-	x.finish(append(b, "</message>"...), 0)
+	b = stream.AppendElement(b, "body", "", fmt.Sprintf("Messages %d to %d were removed by retention before this device had read them.", from, to))
+	x.finish(append(b, "</message>"...), uint64(to))
 }

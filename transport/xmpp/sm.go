@@ -34,8 +34,8 @@ type outgoing struct {
 // resumption. A stream with more of them unacknowledged cannot be resumed.
 const maxKept = 64 << 10
 
-// sent counts a stanza. With seq it carries that entry of the box, which need
-// not be kept since the box has it.
+// sent counts a stanza. With seq it is about that entry of the box, and need not
+// be kept since the box has it.
 func (m *sm) sent(seq uint64, b []byte) {
 	m.out++
 	o := outgoing{num: m.out, seq: mailbox.Seq(seq)}

@@ -172,6 +172,7 @@ type Auth struct {
 	admin sync.Mutex
 
 	onChange atomic.Pointer[func(user string)]
+	onRemove atomic.Pointer[func(ctx context.Context, user string) error]
 
 	mu       sync.Mutex
 	version  uint64 // counts changes: what was read before one is not remembered after it
@@ -285,6 +286,12 @@ func (a *Auth) Go(check func()) bool { return a.pool.run(check) }
 // password, role or keys were changed, he was disabled or removed. Call it
 // once, before accounts are changed.
 func (a *Auth) OnChange(f func(user string)) { a.onChange.Store(&f) }
+
+// OnRemove has f called when an account was removed and its sessions were told
+// to end: what others keep of its user must not fall to the next one of that
+// name. F may block; its error is Remove's. Call it once, before accounts are
+// changed.
+func (a *Auth) OnRemove(f func(ctx context.Context, user string) error) { a.onRemove.Store(&f) }
 
 // Stats counts since Open.
 type Stats struct {

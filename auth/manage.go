@@ -91,7 +91,8 @@ func (a *Auth) Add(ctx context.Context, user, password string, role Role) error 
 	return nil
 }
 
-// Remove ends an account with its keys, and drops its box.
+// Remove ends an account with its keys, drops its box and calls the function
+// given to OnRemove.
 func (a *Auth) Remove(ctx context.Context, user string) error {
 	user, err := a.userName(user)
 	if err != nil {
@@ -103,8 +104,13 @@ func (a *Auth) Remove(ctx context.Context, user string) error {
 	a.tell(user)
 	// What is in a box that nobody may open is lost to all but its next owner,
 	// and Add sees to it that there is none.
-	if err := a.mail.DropBox(context.WithoutCancel(ctx), user); err != nil {
-		return fmt.Errorf("auth: %s is removed; drop his box: %w", user, err)
+	ctx = context.WithoutCancel(ctx) // he is gone, and what was his must go
+	err = a.mail.DropBox(ctx, user)
+	if f := a.onRemove.Load(); f != nil {
+		err = errors.Join(err, (*f)(ctx, user))
+	}
+	if err != nil {
+		return fmt.Errorf("auth: %s is removed, but not all that was his: %w", user, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -207,4 +208,30 @@ func FuzzAccount(f *testing.F) {
 			t.Fatalf("%x: %+v; %+v, %v", b, a, c, err)
 		}
 	})
+}
+
+// What others keep of somebody goes with his account, and what does not is told.
+func TestOnRemove(t *testing.T) {
+	a := newAlice(t, Config{})
+	var calls []string
+	var fails error
+	a.OnChange(func(user string) { calls = append(calls, "end "+user) })
+	a.OnRemove(func(_ context.Context, user string) error {
+		if a.Exists(user) {
+			t.Error("called before the account was removed")
+		}
+		calls = append(calls, "forget "+user)
+		return fails
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the client has left
+	must(t, a.Remove(ctx, "alice"))
+	if want := []string{"end alice@localhost", "forget alice@localhost"}; !slices.Equal(calls, want) {
+		t.Errorf("%q, want %q", calls, want)
+	}
+	must(t, a.Add(t.Context(), "alice", "secret", RoleUser))
+	fails = errors.New("disk full")
+	if err := a.Remove(t.Context(), "alice"); !errors.Is(err, fails) {
+		t.Error(err)
+	}
 }

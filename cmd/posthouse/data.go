@@ -10,14 +10,16 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/config"
+	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/store/pebble"
 )
 
 // data is an open data directory.
 type data struct {
-	mail *mailbox.Mail
-	auth *auth.Auth
+	mail  *mailbox.Mail
+	auth  *auth.Auth
+	costs *ledger.Ledger
 }
 
 // openData opens the data directory, which is then ours alone.
@@ -40,7 +42,17 @@ func openData(cfg *config.Config, log *slog.Logger) (*data, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &data{mail, a}, nil
+	costs := ledger.New(mail, log)
+	costs.Only(a.Exists)
+	return &data{mail, a, costs}, nil
+}
+
+// forget removes what is kept of a user whose account was removed; xmpp is what
+// does so for that door.
+func (d *data) forget(xmpp func(ctx context.Context, user string) error) {
+	d.auth.OnRemove(func(ctx context.Context, user string) error {
+		return errors.Join(xmpp(ctx, user), d.costs.ForgetUser(ctx, user))
+	})
 }
 
 // Close closes it. The doors must have ended.

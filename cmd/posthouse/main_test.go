@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/internal/config"
+	"github.com/posthouse-im/posthouse/mailbox"
 )
 
 // command runs a command line and returns its exit status, output and errors.
@@ -147,8 +151,33 @@ func TestUserCommandsOnTheData(t *testing.T) {
 	if strings.Count(out, ".") != 2 || !strings.Contains(errs, "good until") {
 		t.Errorf("token: %q %s", out, errs)
 	}
+	records := func(put ...string) (keys []string) {
+		t.Helper()
+		cfg := config.Default()
+		cfg.Data = strings.TrimPrefix(data, "--data=")
+		d, err := openData(&cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		for _, key := range put {
+			err = errors.Join(err, d.mail.Put(t.Context(), mailbox.Record{Key: key, Value: []byte("x")}))
+		}
+		err = errors.Join(err, d.mail.Scan(t.Context(), "", func(key string, _ []byte) bool {
+			keys = append(keys, key)
+			return true
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	records("xmpp:roster:alice@localhost", "xmpp:private:alice@localhost:ns x", "cost/alice@localhost/phone")
 	if _, errs := user("", "rm", "alice"); errs != "" {
 		t.Errorf("rm: %s", errs)
+	}
+	if keys := records(); slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, "alice") }) {
+		t.Errorf("of alice there is left: %q", keys)
 	}
 	if out, errs := user("", "ls"); out+errs != "" {
 		t.Errorf("ls of nobody: %q", out+errs)

@@ -18,7 +18,6 @@ import (
 	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/control"
-	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/internal/metrics"
 	"github.com/posthouse-im/posthouse/internal/page"
 	"github.com/posthouse-im/posthouse/keepalive"
@@ -91,7 +90,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	core := &transport.Core{
 		Mail: data.mail, Auth: data.auth, Engine: conn.New(conn.Config{Log: log}), Log: log,
 		Router: router.New(inner, data.mail, data.auth, cfg.Domain),
-		Costs:  ledger.New(data.mail, log),
+		Costs:  data.costs,
 	}
 	core.Costs.Watch(core.Meters)
 	table, err := keepalive.Open(ctx, data.mail, cfg.Keepalive)
@@ -113,14 +112,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	data.auth.OnChange(func(user string) {
 		core.Router.EndUser(user, router.Removed)
 		d.mqtt.EndUser(user) // clients that use plain topics alone
-		if !data.auth.Exists(user) {
-			background.Go(func() { // ends when the store has answered
-				if err := core.Costs.ForgetUser(inner, user); err != nil {
-					log.Warn("what a user's devices cost could not be removed", "user", user, "err", err)
-				}
-			})
-		}
 	})
+	data.forget(d.xmpp.Forget)
 	listeners, err := d.listen(cfg.Listen)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/control"
+	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
 
 // userCmd manages accounts: through the socket of the server that has the data
@@ -48,6 +49,7 @@ func (s *settings) accounts(ctx context.Context, p *program, do func(control.Acc
 	if err != nil {
 		return err
 	}
+	d.forget(func(ctx context.Context, user string) error { return xmpp.Forget(ctx, d.mail, user) })
 	return errors.Join(do(d.auth), d.Close())
 }
 

@@ -166,6 +166,50 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// What a removed user's connections book when they end is not kept.
+func TestOnlyUsers(t *testing.T) {
+	d := newDesk(t)
+	d.Only(func(user string) bool { return user == alice })
+	for _, user := range []string{alice, "bob@localhost"} {
+		m := new(cost.Meter)
+		m.Up(1, time.Now(), cost.Quiet)
+		d.Book(user, "phone", "link", m)
+	}
+	d.flush(t.Context())
+	d.reopen()
+	if d.account("phone").Since.IsZero() {
+		t.Error("alice's phone is not there")
+	}
+	if a, err := d.Account(t.Context(), "bob@localhost", "phone"); err != nil || !a.Since.IsZero() {
+		t.Errorf("bob's is: %+v, %v", a, err)
+	}
+}
+
+// A device of requests that says something now and then stays; one that has
+// gone does not take up memory.
+func TestAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		stop := d.run()
+		defer stop()
+		d.Meter(alice, "gone", "poll").Up(1, time.Now(), cost.Quiet)
+		m := d.Meter(alice, "phone", "poll")
+		for range 3 {
+			m.Up(1, time.Now(), cost.Quiet)
+			time.Sleep((away - 1) * Every)
+		}
+		m.Up(1, time.Now(), cost.Quiet)
+		if c := d.account("phone").Total(); c.BytesUp != 4 {
+			t.Errorf("%+v", c)
+		}
+		d.Ledger.mu.Lock()
+		defer d.Ledger.mu.Unlock()
+		if len(d.shared) != 1 {
+			t.Errorf("%d devices in memory", len(d.shared))
+		}
+	})
+}
+
 // A record that cannot be read is no reason to fail.
 func TestBrokenRecord(t *testing.T) {
 	d := newDesk(t)

@@ -220,7 +220,11 @@ func (x *client) put(e stream.Element, key string, value []byte) {
 	x.atWork(e, func() {
 		ctx, cancel := storeContext()
 		defer cancel()
-		if err := r.s.core.Mail.Put(ctx, mailbox.Record{Key: key, Value: value}); err != nil {
+		err := r.s.here(r.bare)
+		if err == nil {
+			err = r.s.core.Mail.Put(ctx, mailbox.Record{Key: key, Value: value})
+		}
+		if err != nil {
 			r.passError("iq", "", id, r.s.workFault(err, r.bare))
 			return
 		}
@@ -264,9 +268,11 @@ func (x *client) vcardSet(e, c stream.Element, _ string) {
 	x.put(e, vcardKey(x.bare), v)
 }
 
+func privatePrefix(bare string) string { return "xmpp:private:" + bare + ":" }
+
 // privateKey names the place of a private element (XEP-0049).
 func (x *client) privateKey(c stream.Element) string {
-	return "xmpp:private:" + x.bare + ":" + string(c.NS()) + " " + string(c.Name())
+	return privatePrefix(x.bare) + string(c.NS()) + " " + string(c.Name())
 }
 
 func (x *client) privateGet(e, q stream.Element, _ string) {

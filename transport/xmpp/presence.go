@@ -1,6 +1,7 @@
 package xmpp
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -326,6 +327,9 @@ func (s *Server) told(user, kind, from string) error {
 		}
 		return true
 	})
+	if errors.Is(err, errGone) {
+		return nil // and nobody to tell
+	}
 	if err != nil {
 		return err
 	}

@@ -109,8 +109,21 @@ func (s *Server) readRoster(ctx context.Context, bare string) (*roster, error) {
 	return r, nil
 }
 
-// errRosterFull is over Config.MaxRoster.
-var errRosterFull = errors.New("xmpp: roster is full")
+var (
+	// errRosterFull is over Config.MaxRoster.
+	errRosterFull = errors.New("xmpp: roster is full")
+	// errGone: the account was removed while something waited for the disk.
+	errGone = errors.New("xmpp: the account is gone")
+)
+
+// here returns errGone if bare is no account any more: nothing is to be kept of
+// him. Ask on the user's worker, where Forget comes after it.
+func (s *Server) here(bare string) error {
+	if !s.core.Auth.Exists(bare) {
+		return errGone
+	}
+	return nil
+}
 
 // change lets edit change one contact of bare, durably, and then pushes it to
 // those of the user's streams that asked for the roster (RFC 6121, section
@@ -119,6 +132,9 @@ var errRosterFull = errors.New("xmpp: roster is full")
 func (s *Server) change(bare, jid string, edit func(*contact) bool) (was, is contact, err error) {
 	ctx, cancel := storeContext()
 	defer cancel()
+	if err := s.here(bare); err != nil {
+		return was, is, err
+	}
 	r := s.rosterOf(bare)
 	if r == nil {
 		if r, err = s.readRoster(ctx, bare); err != nil {
@@ -201,6 +217,13 @@ func (x *client) rosterGet(e, q stream.Element) {
 	x.finish(append(b, "</query></iq>"...), 0)
 }
 
+// How many groups a contact may be in, and how many bytes their names and his may
+// have together.
+const (
+	maxGroups = 100
+	maxItem   = 4096
+)
+
 // rosterSet adds, changes or removes one contact (RFC 6121, sections 2.3 to 2.5).
 func (x *client) rosterSet(e, q stream.Element) {
 	item, items := stream.Element{}, 0
@@ -227,15 +250,14 @@ func (x *client) rosterSet(e, q stream.Element) {
 	for g := range item.Children() {
 		if g.Is(nsRoster, "group") {
 			t := g.Text()
-			if t == "" || slices.Contains(groups, t) {
+			if size += len(t); t == "" || slices.Contains(groups, t) || len(groups) == maxGroups {
 				x.refuse(e, notAcceptable) // RFC 6121, section 2.3.3
 				return
 			}
 			groups = append(groups, t)
-			size += len(t)
 		}
 	}
-	if size > 4096 || len(groups) > 100 {
+	if size > maxItem {
 		x.refuse(e, notAcceptable)
 		return
 	}
@@ -273,7 +295,8 @@ func (s *Server) workFault(err error, bare string) fault {
 	if errors.Is(err, errRosterFull) {
 		return fault{"cancel", "policy-violation", "the roster is full"}
 	}
-	f := faultOf(err)
-	s.core.Log.Error("xmpp: cannot store", "user", bare, "err", err)
-	return f
+	if !errors.Is(err, errGone) {
+		s.core.Log.Error("xmpp: cannot store", "user", bare, "err", err)
+	}
+	return faultOf(err)
 }

@@ -92,6 +92,7 @@ const open = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' 
 //	SM user device           LOGIN, and stream management
 //	BIG element n            <message> with a body of so many bytes, in element
 //	DEEP n                   so many elements in each other
+//	GROUPS n                 a contact in so many groups
 //	HEX bytes
 func (h *house) encode(text string) ([]byte, error) {
 	words := append(strings.Fields(text), "")
@@ -126,6 +127,13 @@ func (h *house) encode(text string) ([]byte, error) {
 	case "DEEP":
 		n, err := strconv.Atoi(words[1])
 		return []byte(strings.Repeat("<a>", n)), err
+	case "GROUPS":
+		n, err := strconv.Atoi(words[1])
+		groups := ""
+		for i := range n {
+			groups += fmt.Sprint("<group>", i, "</group>")
+		}
+		return []byte("<iq type='set' id='g'><query xmlns='jabber:iq:roster'><item jid='friend@localhost'>" + groups + "</item></query></iq>"), err
 	}
 	return []byte(strings.ReplaceAll(text, "$previd", h.previd)), nil
 }

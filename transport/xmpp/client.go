@@ -168,9 +168,7 @@ func (x *client) open(e stream.Element) {
 		x.fail(stream.InvalidXML, "") // a second header
 		return
 	}
-	def, _ := e.RawAttr("xmlns")
-	switch {
-	case string(e.NS()) != stream.NSStreams, string(def) != stream.NSClient:
+	if def, _ := e.RawAttr("xmlns"); string(e.NS()) != stream.NSStreams || string(def) != stream.NSClient {
 		x.fail(stream.InvalidNamespace, "")
 		return
 	}

@@ -3,6 +3,8 @@ package xmpp
 import (
 	"context"
 	"hash/maphash"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -10,6 +12,7 @@ import (
 // workers carry out what has to wait for the disk, one piece at a time for
 // each key. A goroutine runs only while there is something to do.
 type workers struct {
+	log  *slog.Logger
 	once sync.Once
 	seed maphash.Seed
 	line [8]line
@@ -66,10 +69,21 @@ func (w *workers) run(l *line) {
 			return
 		}
 		f := l.todo[0]
+		l.todo[0] = nil
 		l.todo = l.todo[1:]
 		l.mu.Unlock()
-		f()
+		w.call(f)
 	}
+}
+
+// call calls f, and has a panic end that piece of work alone.
+func (w *workers) call(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.log.Error("xmpp: panic in a worker", "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // count is called with a line's lock held or with none.

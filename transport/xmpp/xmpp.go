@@ -119,7 +119,7 @@ func (s *Server) Account() *conn.Account { return &s.account }
 
 // New returns the XMPP door of core.
 func New(core *transport.Core, cfg Config) *Server {
-	s := &Server{core: core, cfg: cfg.withDefaults(), domain: core.Router.Domain(), users: map[string]*user{}}
+	s := &Server{core: core, cfg: cfg.withDefaults(), domain: core.Router.Domain(), users: map[string]*user{}, work: workers{log: core.Log}}
 	s.limits = stream.After
 	s.limits.Bytes = s.cfg.MaxStanza
 	s.lost.held, s.lost.dead = map[string]*held{}, map[string][]*held{}
@@ -129,7 +129,7 @@ func New(core *transport.Core, cfg Config) *Server {
 // Serve accepts connections that begin in the clear and may go on with
 // STARTTLS. See [transport.Server].
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	defer func() { s.finish(ctx) }()
+	defer s.finish(ctx)
 	return s.core.Engine.Serve(ctx, ln, s.options())
 }
 
@@ -138,7 +138,7 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener) error {
 	if s.cfg.TLS == nil {
 		return fmt.Errorf("xmpp: direct TLS needs a certificate")
 	}
-	defer func() { s.finish(ctx) }()
+	defer s.finish(ctx)
 	o := s.options()
 	o.TLS = s.cfg.TLS.Clone()
 	// "the ALPN protocol … 'xmpp-client'": XEP-0368 #alpn

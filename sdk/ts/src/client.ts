@@ -1,16 +1,18 @@
-import { Alarm, type Clock, within } from './clock.js';
+import type { Clock } from './clock.js';
 import { Connector } from './connector.js';
-import { type Credentials, Identity } from './credentials.js';
+import { type Credentials, Identity, Renewal } from './credentials.js';
 import { entryOf } from './draft.js';
 import { Emitter } from './events.js';
 import { type Handler, Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
 import { Presence } from './presence.js';
+import { quiet, unless } from './promises.js';
 import { Pulse } from './pulse.js';
+import { Questions } from './questions.js';
 import type { Entry, State, Store } from './store/store.js';
-import { ClosedError, type ConnectionState, type Device, type Draft, type Events, OfflineError, type Receipt } from './types.js';
+import { ClosedError, type ConnectionState, type Device, type Draft, type Events, type Receipt } from './types.js';
 import { Wake } from './wake.js';
-import { type End, type Login, lost, type Way, type Welcomed } from './way.js';
+import { type Connection, type End, type Login, lost, type Way, type Welcomed } from './way.js';
 
 export interface ClientOptions {
   credentials: Credentials;
@@ -37,7 +39,7 @@ export interface World {
 }
 
 const longestHold = 86_400_000; // more than a server allows
-const tokenTime = 30_000; // for the application to bring one
+const goodbyeTime = 2_000; // for the application to be done with a message
 
 /** One device of a user, connected as well as the network allows. */
 export class Client {
@@ -50,23 +52,24 @@ export class Client {
   readonly #inbox: Inbox;
   readonly #pulse: Pulse;
   readonly #presence: Presence;
-  readonly #renewal: Alarm;
+  readonly #questions = new Questions();
+  readonly #renewal: Renewal;
   readonly #wake: Wake;
   readonly #loaded: Promise<void>;
   #kept: State = {};
   #sure = false; // the stored place is of this account
   #network: string;
   #background = false;
-  #asks: { answer: (list: Device[]) => void; fail: (e: Error) => void }[] = []; // for devices
   #last = 0; // number of the last id
   #ahead = 0; // the server's clock, by so many milliseconds
   #closed: ClosedError | undefined;
+  #over: Promise<void> | undefined;
 
   constructor(o: ClientOptions, w: World) {
     this.#o = o;
     this.#w = w;
     this.#network = o.network;
-    this.#identity = new Identity(o.credentials);
+    this.#identity = new Identity(o.credentials, w.clock);
     this.#connector = this.#makeConnector();
     this.#outbox = new Outbox(o.store, w.clock, {
       work: () => this.#connector.connection?.work(),
@@ -86,17 +89,17 @@ export class Client {
     );
     this.#pulse = new Pulse(w.clock, {
       login: () => this.#login(),
-      live: () => {
-        const { connection, online, way } = this.#connector;
-        return online && connection ? { connection, way } : undefined;
-      },
+      live: () => this.#live,
       keep: (findings) => this.#keepSoon({ findings }),
     });
     this.#presence = new Presence(
       (to, kind) => this.signal(to, kind),
       (address) => this.#safely(() => o.showTo?.(address)) ?? false,
     );
-    this.#renewal = new Alarm(w.clock, () => void this.#renew());
+    this.#renewal = new Renewal(w.clock, this.#identity, {
+      renewed: (token) => this.#connector.connection?.set({ token }),
+      failed: (e) => this.#events.emit('error', e),
+    });
     this.#wake = new Wake(w.clock, () => this.networkChanged());
     this.#wake.start();
     this.#loaded = this.#load().then(
@@ -108,7 +111,7 @@ export class Client {
   #makeConnector(): Connector {
     return new Connector(this.#w.ways, this.#w.clock, this.#w.random, {
       login: () => this.#login(),
-      renews: () => this.#identity.renew !== undefined,
+      renews: () => this.#identity.renews,
       worked: () => this.#kept.ways?.[this.#network],
       remember: (way) => this.#keepSoon({ ways: { ...this.#kept.ways, [this.#network]: way } }),
       become: (s) => this.#events.emit('state', s),
@@ -121,14 +124,20 @@ export class Client {
         this.#presence.heard(s);
         this.#events.emit('signal', s);
       },
-      devices: (list) => this.#asks.shift()?.answer(list),
+      devices: (list) => this.#questions.answered(list),
       take: () => this.#outbox.take(),
       stored: (e, seq, duplicate) => this.#outbox.stored(e, seq, duplicate),
       refused: (e, code, text) => this.#outbox.refused(e, code, text),
       survived: (silence) => this.#pulse.survived(silence),
-      renewed: (expires) => this.#renewLater(expires),
+      renewed: (expires) => this.#renewal.begin(expires - this.#w.clock.now() - this.#ahead),
       trace: (line) => this.#safely(() => this.#o.trace?.(line())),
     });
+  }
+
+  /** The connection, once it is logged in, and its way. */
+  get #live(): { connection: Connection; way: Way } | undefined {
+    const { connection, online, way } = this.#connector;
+    return online && connection ? { connection, way } : undefined;
   }
 
   /** Calls what the application has given, which may throw. */
@@ -203,7 +212,7 @@ export class Client {
    * five in a second.
    */
   signal(to: string, kind: string, data?: Uint8Array): boolean {
-    return (this.#connector.online && this.#connector.connection?.signal(to, kind, data ?? new Uint8Array(0))) || false;
+    return this.#live?.connection.signal(to, kind, data ?? new Uint8Array(0)) ?? false;
   }
 
   /**
@@ -225,11 +234,8 @@ export class Client {
   }
 
   #ask(forget: string): Promise<Device[]> {
-    return new Promise((answer, fail) => {
-      if (this.#closed) return fail(this.#closed);
-      if (!this.#connector.online || !this.#connector.connection?.devices(forget)) return fail(new OfflineError('there is no long connection'));
-      this.#asks.push({ answer, fail });
-    });
+    if (this.#closed) return Promise.reject(this.#closed);
+    return this.#questions.ask(this.#live?.connection, forget);
   }
 
   /** Tells a user that this device is online, now and after each reconnect; when it is gone the server tells him that. */
@@ -282,22 +288,27 @@ export class Client {
   }
 
   /**
-   * Says goodbye and disconnects. What was not sent stays in the store for the
-   * next client.
+   * Says goodbye and disconnects. The message that is just being handled is
+   * waited for, but not for more than two seconds: then it comes again to the
+   * next client. What was not sent stays in the store for that, too.
    */
-  async close(): Promise<void> {
-    await this.#close(new ClosedError('done'));
+  close(): Promise<void> {
+    return this.#close(new ClosedError('done'));
   }
 
-  async #close(why: ClosedError): Promise<void> {
-    if (this.#closed) return;
+  #close(why: ClosedError): Promise<void> {
+    return (this.#over ??= this.#shut(why));
+  }
+
+  async #shut(why: ClosedError): Promise<void> {
     this.#closed = why;
     this.#renewal.stop();
     this.#wake.stop();
     this.#pulse.stop();
-    this.#unask();
-    this.#inbox.close();
-    await this.#connector.end(why);
+    if (why.code !== 'done') await this.#connector.end(why);
+    await this.#inbox.close(goodbyeTime);
+    if (why.code === 'done') await this.#connector.end(why); // now it can acknowledge that
+    this.#questions.gone();
     this.#outbox.close(why);
     await this.#o.store.close().catch((e: unknown) => this.#events.emit('error', e));
   }
@@ -320,7 +331,7 @@ export class Client {
   }
 
   async #login(): Promise<Login> {
-    const login = await this.#bring(this.#identity.bring());
+    const login = await this.#identity.bring();
     if (this.#o.device !== '') login.device = this.#o.device;
     if (this.#network !== '') login.network = this.#network;
     const wish = this.#pulse.wish;
@@ -330,22 +341,13 @@ export class Client {
     return login;
   }
 
-  #bring<T>(p: Promise<T>): Promise<T> {
-    return within(this.#w.clock, tokenTime, 'to bring a token', p);
-  }
-
   /** Whether the stored place is of the account that logs in. */
   get #known(): boolean {
     return this.#sure || (this.#identity.whose !== '' && this.#identity.whose === this.#kept.login);
   }
 
-  /** The connection is gone, and the answers with it. */
-  #unask(): void {
-    for (const a of this.#asks.splice(0)) a.fail(new OfflineError('the connection broke before the answer'));
-  }
-
   #gone(unanswered: Entry[], end?: End): void {
-    this.#unask();
+    this.#questions.gone();
     this.#pulse.gone(end?.silence);
     this.#renewal.stop();
     this.#outbox.giveBack(unanswered);
@@ -377,7 +379,7 @@ export class Client {
     this.#keepSoon({ login: this.#identity.whose, address: w.address });
     if (w.expires !== undefined) {
       this.#ahead = (w.time ?? now) - now;
-      this.#renewLater(w.expires);
+      this.#renewal.begin(w.expires - now - this.#ahead);
     }
     this.#connector.admit();
     queueMicrotask(() => this.#presence.begin());
@@ -385,39 +387,4 @@ export class Client {
     if (place !== undefined) queueMicrotask(() => this.#connector.connection?.handled(this.#inbox.place ?? 0, false));
     return place;
   }
-
-  /** Brings a fresh token when the last one has used up four fifths of its time. */
-  #renewLater(expires: number): void {
-    if (!this.#identity.renew) return;
-    const now = this.#w.clock.now();
-    this.#renewal.set(now + (Math.max(expires - now - this.#ahead, 1000) * 4) / 5);
-  }
-
-  async #renew(): Promise<void> {
-    const connection = this.#connector.connection;
-    try {
-      const token = await this.#bring(this.#identity.renew!());
-      if (connection === this.#connector.connection) connection?.set({ token });
-    } catch (e) {
-      // The server will say when the old one has ended, and then the next
-      // attempt asks again.
-      this.#events.emit('error', e);
-    }
-  }
-}
-
-/** A promise that need not be looked at, since the events tell the same. */
-function quiet<T>(p: Promise<T>): Promise<T> {
-  p.catch(() => {});
-  return p;
-}
-
-/** P, or the signal's reason if that is sooner. */
-function unless<T>(signal: AbortSignal | undefined, p: Promise<T>): Promise<T> {
-  if (!signal) return p;
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', stop, { once: true });
-    p.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
 }

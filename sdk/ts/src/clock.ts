@@ -68,14 +68,6 @@ export class Alarm {
   }
 }
 
-/** P, or an error if that takes longer than so many milliseconds. */
-export function within<T>(clock: Clock, ms: number, what: string, p: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = clock.timer(ms, () => reject(new Error(`${what} took longer than ${ms / 1000} s`)));
-    p.then(resolve, reject).finally(stop);
-  });
-}
-
 const shortest = 500;
 
 /**

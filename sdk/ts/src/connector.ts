@@ -1,7 +1,7 @@
 import { Alarm, backOff, type Clock } from './clock.js';
 import type { Entry } from './store/store.js';
 import type { ClosedError, ConnectionState } from './types.js';
-import { type Connection, type End, type Login, lost, type Owner, type Way } from './way.js';
+import { type Connection, type End, type Go, type Login, lost, type Owner, type Way } from './way.js';
 
 /** Whom a Connector connects: besides, its end hears what the connection tells. */
 export interface ConnectorOwner extends Omit<Owner, 'ended'> {
@@ -54,6 +54,7 @@ export class Connector {
   #tries = 0;
   #knocks = 0;
   #background = false;
+  #look: (() => void) | undefined; // for a better way, under way: gives it up
   #ended = false;
 
   /** Random gives numbers in [0, 1). */
@@ -208,6 +209,8 @@ export class Connector {
     const c = this.#connection;
     this.#connection = undefined;
     this.#era++;
+    this.#look?.();
+    this.#look = undefined;
     return c;
   }
 
@@ -254,25 +257,31 @@ export class Connector {
 
   /** Looks whether a better way is open, and changes over if one is. */
   #tryBetter(at = 0): void {
-    const era = this.#era;
+    this.#look?.();
+    this.#look = undefined;
     const way = this.#ways[at];
     if (!way?.knock || at >= this.#way) {
       this.#knocks++;
       this.#knockLater();
       return;
     }
-    way.knock((go) => {
-      if (era !== this.#era) return;
+    this.#look = way.knock((go) => {
       if (!go) return this.#tryBetter(at + 1);
       this.#knocks++; // if it fails later, the next knock is later
       void this.#changeOver(at, go);
     });
   }
 
-  async #changeOver(at: number, go: (login: Login, owner: Owner) => Connection): Promise<void> {
-    const era = this.#era;
+  async #changeOver(at: number, go: Go): Promise<void> {
+    const look = this.#look;
     const login = await this.#owner.login().catch(() => undefined);
-    if (!login || era !== this.#era) return;
+    if (look !== this.#look) return; // it was given up
+    if (!login) {
+      look?.();
+      this.#look = undefined;
+      return this.#knockLater();
+    }
+    this.#look = undefined;
     this.#owner.gone(this.#forget()?.drop() ?? []);
     this.#round = [this.#way]; // back to it, if the better one does not hold
     this.#way = at;

@@ -23,6 +23,7 @@ export class Inbox {
   #queue: Message[] = [];
   #handler: Handler | undefined;
   #running = false;
+  #done = Promise.resolve(); // when it does not run any more
   #closed = false;
   #era = 0;
   #wake = () => {}; // ends a pause
@@ -45,7 +46,7 @@ export class Inbox {
 
   handle(h: Handler): void {
     this.#handler = h;
-    void this.#pump();
+    this.#go();
   }
 
   /** Takes a message that came. */
@@ -54,7 +55,7 @@ export class Inbox {
     if (m.prev > this.#got && this.#got >= 0) this.gap(m.prev);
     this.#got = m.seq;
     this.#queue.push(m);
-    void this.#pump();
+    this.#go();
   }
 
   /** Everything up to a place will not come. */
@@ -65,10 +66,19 @@ export class Inbox {
     this.#owner.gap(Math.max(after, 0), to + 1);
   }
 
-  close(): void {
+  /** Gives the application nothing more. What it is just handling is waited for, but not longer than patience. */
+  async close(patience: number): Promise<void> {
     this.#closed = true;
-    this.#era++;
     this.#wake();
+    if (this.#running) await Promise.race([this.#done, this.#pause(patience)]);
+    this.#wake();
+    this.#era++;
+  }
+
+  #go(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#done = this.#pump();
   }
 
   #pause(ms: number): Promise<void> {
@@ -82,8 +92,6 @@ export class Inbox {
   }
 
   async #pump(): Promise<void> {
-    if (this.#running) return;
-    this.#running = true;
     let failures = 0;
     while (!this.#closed && this.#handler && this.#queue[0]) {
       const m = this.#queue[0];
@@ -101,7 +109,7 @@ export class Inbox {
       this.place = m.seq;
       // If it cannot be kept, the worst is that a restart brings it again.
       await this.#owner.save(m.seq).catch((e: unknown) => this.#owner.failed(e));
-      if (era === this.#era) this.#owner.handled(m.seq, this.#queue.length > 0);
+      if (era === this.#era) this.#owner.handled(m.seq, this.#queue.length > 0 && !this.#closed);
     }
     this.#running = false;
   }

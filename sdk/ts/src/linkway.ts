@@ -9,7 +9,7 @@ import { Probe } from './probe.js';
 import { Session } from './session.js';
 import type { Entry } from './store/store.js';
 import { Message } from './types.js';
-import { type Carrier, type CarrierEvents, type Change, type Connection, type Dial, type End, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
+import { type Carrier, type CarrierEvents, type Change, type Connection, type Dial, type End, type Go, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
 
 export interface LinkOptions {
   dial: Dial;
@@ -46,10 +46,10 @@ export class LinkWay implements Way {
     return new Link(this.#o, new Line(this.#o), login, owner);
   }
 
-  knock(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void {
+  knock(answer: (go: Go | undefined) => void): () => void {
     const line = new Line(this.#o);
     let answered = false;
-    const once = (go?: (login: Login, owner: Owner) => Connection) => {
+    const once = (go?: Go) => {
       if (!answered) answer(go);
       answered = true;
     };
@@ -58,6 +58,7 @@ export class LinkWay implements Way {
       data: () => {},
       closed: () => once(),
     };
+    return () => line.close();
   }
 
   probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {

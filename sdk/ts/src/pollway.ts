@@ -3,10 +3,9 @@
 // sent.
 
 import type { Clock } from './clock.js';
-import type { Attr, Urgency } from './types.js';
-import { Message } from './types.js';
+import { base64, draft, HttpError, type Inbox, message, type Problem, reason, refusal, type Result, Unheard } from './polljson.js';
 import type { Entry } from './store/store.js';
-import { type Change, type Connection, type End, type Login, lost, type Owner, type Way } from './way.js';
+import type { Change, Connection, Login, Owner, Way } from './way.js';
 
 export interface PollOptions {
   /** Where the server is, without a slash at the end. */
@@ -23,85 +22,17 @@ const slower = 2; // than over a connection that is there may an answer be, whic
 const batch = 50; // messages in one request
 const batchBytes = 512 << 10;
 const soonest = 1000; // between two empty answers
+const goodbyeTime = 2_000;
 const maxSaying = 4; // signals on their way
 
-/** A message, in the JSON of GET /v1/inbox. */
-interface Item {
-  seq: number;
-  prev: number;
-  id: string;
-  from: string;
-  to: string;
-  device?: string;
-  time: string;
-  type: string;
-  body?: string;
-  body64?: string;
-  expires?: string;
-  urgency?: Urgency;
-  attrs?: Attr[];
-}
-
-interface Inbox {
-  messages: Item[];
-  next: string;
-  trimmed?: { from: number; to: number };
-}
-
-/** An error document (RFC 9457). */
-interface Problem {
-  type: string;
-  title?: string;
-  detail?: string;
-  field?: string;
-}
-
-interface Result {
-  seq: number;
-  duplicate?: boolean;
-  problem?: Problem;
-}
-
-/** The link protocol's words for refusals, by the problem's. */
-const refusals: Record<string, string> = {
-  'unknown-recipient': 'unknown-recipient',
-  'bad-recipient': 'unknown-recipient',
-  'too-large': 'too-large',
-  'id-conflict': 'conflict',
-  unavailable: 'unavailable',
-  'remote-domain': 'remote',
-  forbidden: 'forbidden',
-  internal: 'internal',
-};
-
-/** Problems that another attempt will not mend: the reason to close. */
-const finals: Record<string, string> = {
-  'not-authorized': 'denied',
-  'token-expired': 'expired',
-  insecure: 'insecure',
-  'cross-origin': 'forbidden',
-  forbidden: 'denied',
-};
-
-const kind = (p: Problem) => p.type.replace('urn:posthouse:problem:', '');
-const detail = (p: Problem) => p.detail ?? p.title ?? '';
-
-/** An answer that is not the one that was hoped for. */
-class HttpError extends Error {
-  readonly status: number;
-  readonly problem: Problem | undefined;
-  readonly retry: number | undefined;
-
-  constructor(status: number, problem: Problem | undefined, retry: number | undefined) {
-    super(problem ? `${kind(problem)}: ${detail(problem)}` : `HTTP status ${status}`);
-    this.status = status;
-    this.problem = problem;
-    this.retry = retry;
-  }
-
-  get kind(): string {
-    return this.problem ? kind(this.problem) : '';
-  }
+interface Request {
+  body?: unknown;
+  /** Milliseconds to the end of the answer. */
+  time?: number;
+  /** Gives it up. */
+  held?: AbortSignal;
+  /** It outlives the page. */
+  keepalive?: boolean;
 }
 
 export class PollWay implements Way {
@@ -121,7 +52,7 @@ class Poll implements Connection {
   readonly #o: PollOptions;
   readonly #owner: Owner;
   readonly #device: string;
-  readonly #stop = new AbortController();
+  #stop = new AbortController();
   #authorization: string;
   #sending: Entry[] = [];
   #busy = false; // a POST is under way
@@ -170,7 +101,7 @@ class Poll implements Connection {
     let page: Inbox;
     try {
       this.#held = new AbortController();
-      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, undefined, patience ?? hold * 1000 + grace, this.#held.signal);
+      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, { time: patience ?? hold * 1000 + grace, held: this.#held.signal });
     } catch (e) {
       if (this.#patience !== undefined && !this.#ended) return next; // it was asked for something quicker
       if (patience !== undefined) throw new Unheard(String(e));
@@ -211,7 +142,7 @@ class Poll implements Connection {
   async #ack(place: number): Promise<void> {
     if (place <= this.#acked && this.#open) return;
     try {
-      await this.#request('POST', '/v1/ack', { seq: place, device: this.#device });
+      await this.#request('POST', '/v1/ack', { body: { seq: place, device: this.#device } });
       this.#acked = place;
     } catch (e) {
       if (!(e instanceof HttpError) || e.kind !== 'ack-beyond') throw e;
@@ -247,28 +178,30 @@ class Poll implements Connection {
     const messages = entries.map((e) => draft(e, this.#o.clock.now()));
     let results: Result[];
     try {
-      const answer = await this.#request<{ results: Result[] }>('POST', `/v1/messages?device=${encodeURIComponent(this.#device)}`, { messages });
+      const answer = await this.#request<{ results: Result[] }>('POST', `/v1/messages?device=${encodeURIComponent(this.#device)}`, { body: { messages } });
       results = answer.results;
     } catch (e) {
       // What is wrong with one message refuses the whole request.
-      if (!(e instanceof HttpError) || !e.problem || e.status === 401 || e.status === 429 || e.status >= 500) throw e;
-      if (finals[e.kind] && e.kind !== 'forbidden') throw e;
+      if (!(e instanceof HttpError) || !e.ofMessages) throw e;
       if (entries.length > 1) {
         for (const one of entries) if (!this.#ended) await this.#postBatch([one]);
         return;
       }
-      results = [{ seq: 0, problem: e.problem }];
+      results = [{ seq: 0, problem: e.problem! }];
     }
+    if (results.length !== entries.length) throw new Error(`${results.length} answers to ${entries.length} messages`);
     entries.forEach((e, i) => {
-      const r = results[i];
-      if (!r || this.#ended) return;
+      const r = results[i]!;
+      if (this.#ended) return;
       this.#sending = this.#sending.filter((s) => s !== e);
-      if (r.problem) this.#owner.refused(e, refusals[kind(r.problem)] ?? 'invalid', detail(r.problem));
-      else this.#owner.stored(e, r.seq, r.duplicate ?? false);
+      if (r.problem) {
+        const { code, text } = refusal(r.problem);
+        this.#owner.refused(e, code, text);
+      } else this.#owner.stored(e, r.seq, r.duplicate ?? false);
     });
   }
 
-  async #request<T>(method: string, path: string, body?: unknown, time = requestTime, held?: AbortSignal): Promise<T> {
+  async #request<T>(method: string, path: string, { body, time = requestTime, held, keepalive = false }: Request = {}): Promise<T> {
     const stop = new AbortController();
     const abort = () => stop.abort();
     const disarm = this.#o.clock.timer(time, abort);
@@ -276,7 +209,7 @@ class Poll implements Connection {
     this.#owner.trace(() => `C: ${method} ${path}`);
     try {
       const init: RequestInit = {
-        method, signal: stop.signal, cache: 'no-store', credentials: 'omit', redirect: 'error',
+        method, signal: stop.signal, keepalive, cache: 'no-store', credentials: 'omit', redirect: 'error',
         headers: { Authorization: this.#authorization, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       };
@@ -313,7 +246,8 @@ class Poll implements Connection {
   signal(to: string, kind: string, data: Uint8Array): boolean {
     if (!this.#open || this.#ended || this.#saying >= maxSaying || kind === '' || kind === 'online' || kind === 'offline') return false;
     this.#saying++;
-    this.#request('POST', `/v1/signals?device=${encodeURIComponent(this.#device)}`, { to, kind, ...(data.length > 0 ? { body64: base64(data) } : {}) })
+    const body = { to, kind, ...(data.length > 0 ? { body64: base64(data) } : {}) };
+    this.#request('POST', `/v1/signals?device=${encodeURIComponent(this.#device)}`, { body })
       .catch(() => {}) // it is lost
       .finally(() => this.#saying--);
     return true;
@@ -334,14 +268,10 @@ class Poll implements Connection {
   async close(): Promise<void> {
     if (this.#ended) return;
     this.drop();
-    // The next poll would have said it.
-    if (this.#open && this.#handled > this.#acked) await this.#lastAck();
-  }
-
-  #lastAck(): Promise<unknown> {
-    const body = JSON.stringify({ seq: this.#handled, device: this.#device });
-    const headers = { Authorization: this.#authorization, 'Content-Type': 'application/json' };
-    return this.#o.fetch(`${this.#o.base}/v1/ack`, { method: 'POST', body, headers, keepalive: true }).catch(() => {}); // if it fails, the store knows
+    if (!this.#open || this.#handled <= this.#acked) return;
+    this.#stop = new AbortController();
+    const last = { seq: this.#handled, device: this.#device }; // which the next poll would have said
+    await this.#request('POST', '/v1/ack', { body: last, time: goodbyeTime, keepalive: true }).catch(() => {}); // if it fails, the store knows
   }
 
   drop(): Entry[] {
@@ -350,51 +280,4 @@ class Poll implements Connection {
     this.#wake?.();
     return this.#sending.splice(0);
   }
-}
-
-/** The server was asked whether it is there, and did not answer. */
-class Unheard extends Error {}
-
-function reason(e: unknown): End {
-  if (e instanceof Unheard) return { ...lost(e.message), unheard: true };
-  if (!(e instanceof HttpError)) return lost(e instanceof Error ? e.message : String(e));
-  const final = finals[e.kind];
-  if (final) return { told: true, code: final, text: e.message, ...(final === 'expired' ? { back: 0 } : {}) };
-  const end = lost(e.message);
-  return e.retry === undefined ? end : { ...end, told: true, code: e.kind || 'busy', back: e.retry };
-}
-
-function message(m: Item): Message {
-  const data = m.body64 !== undefined ? Uint8Array.from(atob(m.body64), (c) => c.charCodeAt(0)) : new TextEncoder().encode(m.body ?? '');
-  return new Message({
-    seq: m.seq, prev: m.prev, id: m.id, from: m.from, to: m.to, device: m.device ?? '', time: new Date(m.time),
-    expires: m.expires === undefined ? undefined : new Date(m.expires), type: m.type, urgency: m.urgency ?? 'normal', attrs: m.attrs ?? [], data, left: 0,
-  });
-}
-
-function draft(e: Entry, now: number): unknown {
-  return {
-    to: e.to, id: e.id, ...content(e),
-    ...(e.expires === 0 ? {} : { expires: Math.max(e.expires - now, 1) / 1000 }),
-    ...(e.urgency === 'normal' ? {} : { urgency: e.urgency }),
-    ...(e.attrs.length === 0 ? {} : { attrs: e.attrs }),
-  };
-}
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-function content(e: Entry): object {
-  if (e.type !== '') return { type: e.type, body64: base64(e.data) };
-  try {
-    return { body: utf8.decode(e.data) };
-  } catch {
-    return { type: 'text/plain; charset=utf-8', body64: base64(e.data) };
-  }
-}
-
-function base64(data: string | Uint8Array): string {
-  const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
-  let s = '';
-  for (let i = 0; i < bytes.length; i += 8192) s += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return btoa(s);
 }

@@ -123,6 +123,9 @@ export interface CarrierEvents {
 /** Begins to open a carrier. */
 export type Dial = (on: CarrierEvents) => Carrier;
 
+/** Makes a connection of a way that was found open. */
+export type Go = (login: Login, owner: Owner) => Connection;
+
 export interface Way {
   readonly name: 'tcp' | 'websocket' | 'poll';
   open(login: Login, owner: Owner): Connection;
@@ -130,6 +133,6 @@ export interface Way {
   probe?(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void;
   /** Looks whether a fresh connection works at once. The result gives it up. */
   fresh?(login: Login, ended: (works: boolean) => void): () => void;
-  /** Looks whether the way is open, without logging in. If it is, go makes a connection of it. */
-  knock?(answer: (go: ((login: Login, owner: Owner) => Connection) | undefined) => void): void;
+  /** Looks whether the way is open, without logging in. The result gives it up, as long as go was not called. */
+  knock?(answer: (go: Go | undefined) => void): () => void;
 }

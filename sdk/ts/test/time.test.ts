@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { steady, within } from '../src/clock.js';
+import { steady } from '../src/clock.js';
 import { encode } from '../src/codec/frame.js';
 import { LinkWay } from '../src/linkway.js';
+import { within } from '../src/promises.js';
 import type { CarrierEvents } from '../src/way.js';
 import { House } from './support/house.js';
 import { settle, VirtualClock } from './support/time.js';

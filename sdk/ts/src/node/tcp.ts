@@ -3,6 +3,8 @@ import { connect as connectTls } from 'node:tls';
 
 import type { Carrier, CarrierEvents, Dial } from '../way.js';
 
+export const goodbyeTime = 2_000; // in which the other end must have taken what was said, or we go
+
 /** Dials TCP, or TLS with a certificate that the system trusts. */
 export function tcpDial(host: string, port: number, tls: boolean): Dial {
   const name = host.replace(/^\[|\]$/g, ''); // of an IPv6 address in a URL
@@ -12,14 +14,22 @@ export function tcpDial(host: string, port: number, tls: boolean): Dial {
       : connectTcp({ host: name, port });
     socket.setNoDelay(true);
     let why = 'the connection was closed';
-    socket.once(tls ? 'secureConnect' : 'connect', () => on.open());
+    let open = false;
+    socket.once(tls ? 'secureConnect' : 'connect', () => {
+      open = true;
+      on.open();
+    });
     socket.on('data', (b) => on.data(new Uint8Array(b.buffer, b.byteOffset, b.byteLength)));
     socket.on('error', (e) => (why = e.message));
     socket.once('end', () => socket.destroy());
     socket.once('close', () => on.closed(why));
     return {
       send: (bytes) => socket.write(bytes),
-      close: () => socket.destroySoon(),
+      close() {
+        if (!open) return void socket.destroy();
+        socket.destroySoon();
+        setTimeout(() => socket.destroy(), goodbyeTime).unref();
+      },
     };
   };
 }

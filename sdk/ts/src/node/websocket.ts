@@ -7,6 +7,7 @@ import { request as requestHttps } from 'node:https';
 import type { Duplex } from 'node:stream';
 
 import type { Socket } from '../websocket.js';
+import { goodbyeTime } from './tcp.js';
 
 const guid = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 const [continuation, binary, close, ping, pong] = [0x0, 0x2, 0x8, 0x9, 0xa];
@@ -72,7 +73,7 @@ export class NodeWebSocket implements Socket {
     if (this.#closed) return;
     if (this.#stream) {
       this.#write(close, Buffer.from([1000 >> 8, 1000 & 0xff]));
-      this.#stream.end();
+      this.#leave(this.#stream);
     }
     this.#end(1000, '');
   }
@@ -130,11 +131,17 @@ export class NodeWebSocket implements Socket {
         return;
       case close:
         this.#write(close, p.subarray(0, 2));
-        this.#stream?.end();
+        if (this.#stream) this.#leave(this.#stream);
         return this.#end(p.length >= 2 ? p.readUInt16BE(0) : 1005, p.subarray(2).toString());
       default:
         return this.#fail('a message that is not binary');
     }
+  }
+
+  /** Waits for the other end to close, but not for ever. */
+  #leave(stream: Duplex): void {
+    stream.end();
+    setTimeout(() => stream.destroy(), goodbyeTime).unref();
   }
 
   #fail(why: string): void {

@@ -306,8 +306,8 @@ func (c *Client) begin(v *live, after uint64) error {
 		return nil
 	case placed && !v.asked:
 		return errPlace
-	case placed && after > place:
-		return nil // acknowledged while we connected
+	case placed && after >= v.brought:
+		return nil // as it was asked; the program has acknowledged more while we connected
 	case placed:
 		c.cfg.Log.Warn("client: the server has gone back", "to", after, "from", place)
 	}

@@ -360,16 +360,15 @@ export class Client {
       return undefined;
     }
     const place = this.#inbox.place;
-    const knew = this.#known;
     this.#sure = true;
     if (w.cursor !== undefined) {
       if (place === undefined) {
         this.#inbox.begin(w.cursor);
-      } else if (w.cursor > place && !knew) {
+      } else if (w.cursor > place && w.asked === undefined) {
         // The server believes that we have more than we do: begin again, where we are.
         this.#connector.lose({ ...lost('begin at the stored place'), code: 'place' });
         return undefined;
-      } else if (w.cursor < place && knew) {
+      } else if (w.asked !== undefined && w.cursor < w.asked) {
         this.#inbox.begin(w.cursor); // the server has lost what was behind it
         this.#keepSoon({ place: w.cursor });
       }

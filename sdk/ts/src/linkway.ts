@@ -140,7 +140,7 @@ class Link implements Connection {
     this.#session = new Session(
       { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
       {
-        welcomed: (w) => this.#welcomed(w),
+        welcomed: (w) => this.#welcomed(w, login.after),
         message: (m) => owner.message(this.#message(m)),
         trimmed: (place) => owner.gap(place),
         stored: (e, seq, duplicate) => owner.stored(e, seq, duplicate),
@@ -168,9 +168,9 @@ class Link implements Connection {
 
   #address = '';
 
-  #welcomed(w: Welcome): void {
+  #welcomed(w: Welcome, asked: number | undefined): void {
     this.#address = w.address ?? '';
-    const known: Welcomed = { address: this.#address, device: w.device ?? '', cursor: w.cursor ?? 0, time: w.time ?? 0 };
+    const known: Welcomed = { address: this.#address, device: w.device ?? '', cursor: w.cursor ?? 0, asked, time: w.time ?? 0 };
     if (w.expires !== undefined) known.expires = w.expires;
     if (w.interval !== undefined) known.interval = w.interval;
     if (w.caps !== undefined && w.caps % 2 === 1) Object.assign(known, { helps: true, good: w.good ?? 0, bad: w.bad ?? 0 });

@@ -146,7 +146,7 @@ class Poll implements Connection {
       this.#acked = place;
     } catch (e) {
       if (!(e instanceof HttpError) || e.kind !== 'ack-beyond') throw e;
-      this.#owner.welcomed({ address: '', device: this.#device, cursor: 0 }); // the server has gone back
+      this.#owner.welcomed({ address: '', device: this.#device, cursor: 0, asked: place }); // the server has gone back
     }
   }
 

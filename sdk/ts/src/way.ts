@@ -39,6 +39,8 @@ export interface Welcomed {
   device: string;
   /** Messages begin after this place; undefined if the way does not tell. */
   cursor?: number;
+  /** The place that the server was asked to begin after. */
+  asked?: number | undefined;
   /** When the token ends and what time it is, by the server's clock. */
   expires?: number;
   time?: number;

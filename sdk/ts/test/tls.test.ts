@@ -12,7 +12,7 @@ import { pathToFileURL } from 'node:url';
 
 import type { Browser, Page } from 'playwright-core';
 
-import { connect } from '../src/node/index.js';
+import { type Client, connect } from '../src/node/index.js';
 import type * as sdk from '../src/index.js';
 import { launch, withoutChromium } from './support/chromium.js';
 import { here } from './support/paths.js';
@@ -24,12 +24,14 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
   let server: Posthouse;
   let proxy: Proxy; // of bytes: what goes through is encrypted
   const programs: ChildProcess[] = [];
+  const clients: Client[] = [];
   before(async () => {
     server = await Posthouse.open();
     proxy = await Proxy.open(server.https);
   });
   after(async () => {
     for (const p of programs) p.kill('SIGKILL');
+    for (const c of clients) await c.close();
     await proxy?.close();
     await server?.close();
   });
@@ -48,7 +50,11 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
     return { line: async () => ((await lines.next()).value as string | undefined) ?? 'the end', end: () => p.kill('SIGKILL') };
   }
 
-  const alice = () => connect({ url: `http://127.0.0.1:${server.http}`, user: 'alice', password: 'secret', device: 'sender' });
+  const alice = () => {
+    const c = connect({ url: `http://127.0.0.1:${server.http}`, user: 'alice', password: 'secret', device: `sender${clients.length}` });
+    clients.push(c);
+    return c;
+  };
   async function lines(p: { line: () => Promise<string> }, n: number): Promise<string[]> {
     const all: string[] = [];
     while (all.length < n) {
@@ -82,7 +88,6 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
       let got: string[] = [];
       while (got.at(-1) !== mine.at(-1)) got = [...got, ...(await lines(bob, 1))].filter((b) => b.startsWith(way));
       assert.deepEqual(got, mine);
-      await c.close();
       bob.end();
     });
   }
@@ -152,7 +157,6 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
       await Promise.all(rest);
       await page.waitForFunction((n) => (globalThis as unknown as Global).bodies.length >= n, mine.length, { timeout: 60_000 });
       assert.deepEqual(await page.evaluate(() => (globalThis as unknown as Global).bodies), mine);
-      await c.close();
     });
   });
 });

@@ -52,7 +52,7 @@ var layers = []struct{ pkg, may string }{
 
 	{"client", ""},
 	{"client/internal/stage", "transport/link/frame"},
-	{"client/internal/*", "client"},
+	{"client/internal/*", "client client/internal/*"},
 	{"client/store/*", "client"},
 	// A carrier of its own, so that who does not use it does not link QUIC.
 	{"client/link/quic", "client client/link transport/link/*"},

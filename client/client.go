@@ -129,7 +129,8 @@ type Options struct {
 	// Device names this reader of the mailbox. Empty means the way's own
 	// default name.
 	Device string
-	// TLS, if not nil, is used from the first byte.
+	// TLS, if not nil, is used from the first byte. Its sessions are resumed,
+	// but for XMPP, by its ClientSessionCache or else by one in memory.
 	TLS *tls.Config
 	// StartTLS is how the server's certificate is checked where TLS begins
 	// later: XMPP without TLS. Nil checks it against the system's roots.

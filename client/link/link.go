@@ -35,10 +35,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/internal/inbox"
+	"github.com/posthouse-im/posthouse/client/internal/stream"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
@@ -135,7 +134,7 @@ func newMailbox(cfg Config) *Mailbox {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = dialer(cfg.Options)
+		cfg.Dial = stream.Dialer(cfg.Options, frame.Protocol)
 	}
 	return &Mailbox{
 		cfg:    cfg,
@@ -391,33 +390,4 @@ func ring(bell chan struct{}) {
 	case bell <- struct{}{}:
 	default:
 	}
-}
-
-// dialer connects by address.
-func dialer(o client.Options) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
-		if strings.HasPrefix(o.Addr, "ws://") || strings.HasPrefix(o.Addr, "wss://") {
-			return dialWebSocket(ctx, o)
-		}
-		// The system's keep-alives would wake the radio beside our heartbeats,
-		// and hide how long the network remembers.
-		d := net.Dialer{KeepAlive: -1}
-		nc, err := d.DialContext(ctx, "tcp", o.Addr)
-		if err != nil || o.TLS == nil {
-			return nc, err
-		}
-		return handshake(ctx, nc, o)
-	}
-}
-
-// dialWebSocket makes a stream of a WebSocket's binary messages.
-func dialWebSocket(ctx context.Context, o client.Options) (net.Conn, error) {
-	ws, _, err := websocket.Dial(ctx, o.Addr, &websocket.DialOptions{
-		HTTPClient: httpClient(o.TLS), Subprotocols: []string{frame.Protocol}, CompressionMode: websocket.CompressionDisabled,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ws.SetReadLimit(-1) // a message may hold any number of frames, and those have a limit
-	return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
 }

@@ -33,7 +33,7 @@ type house struct {
 	core   *transport.Core
 	store  *mem.Store
 	mu     sync.Mutex
-	conns  []*wire // guarded by mu; those that were dialled
+	conns  []*wire // guarded by mu; those that were dialled, without probes
 	refuse atomic.Bool
 	server atomic.Pointer[running]
 }
@@ -88,11 +88,14 @@ func (h *house) start() {
 // wire is a connection that can be cut, or lose everything.
 type wire struct {
 	net.Conn
+	first  func(said []byte) // called once
+	once   sync.Once
 	hole   atomic.Bool  // what is written is lost
 	budget atomic.Int64 // if positive: cut after so many bytes
 }
 
 func (w *wire) Write(p []byte) (int, error) {
+	w.once.Do(func() { w.first(p) })
 	if w.hole.Load() {
 		return len(p), nil
 	}
@@ -111,11 +114,22 @@ func (h *house) dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	r := h.server.Load()
 	go h.core.Engine.ServeConn(r.ctx, theirs, r.Options(r.ctx)) // ends with the connection
-	w := &wire{Conn: ours}
-	h.mu.Lock()
-	h.conns = append(h.conns, w)
-	h.mu.Unlock()
-	return w, nil
+	return h.wire(ours), nil
+}
+
+// wire is nc, and one of h.conns when it has said that it is no probe.
+func (h *house) wire(nc net.Conn) *wire {
+	w := &wire{Conn: nc}
+	w.first = func(said []byte) {
+		var hello frame.Hello
+		if raw, _, err := frame.Next(said, 1<<20); err == nil && raw.Type == frame.TypeHello && hello.Decode(raw.Payload) == nil && hello.Probe != 0 {
+			return
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.conns = append(h.conns, w)
+	}
+	return w
 }
 
 func (h *house) last() *wire {

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/stream"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
 // Way makes the long connection one of the ways of a client.Client, which
@@ -22,6 +24,9 @@ import (
 // What it learns of networks is in the client's store, unless Findings says
 // where else.
 func Way(name string, cfg Config) client.Way {
+	if cfg.Dial == nil {
+		cfg.Dial = stream.Dialer(cfg.Options, frame.Protocol)
+	}
 	w := &way{cfg: cfg, nets: map[string]*network{}}
 	return client.Way{Name: name, Open: w.open}
 }

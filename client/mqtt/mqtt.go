@@ -18,12 +18,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/internal/inbox"
+	"github.com/posthouse-im/posthouse/client/internal/stream"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
 
@@ -37,11 +39,16 @@ const (
 	goodbyeTime = 5 * time.Second
 
 	defaultDevice = "mqtt"
+
+	// "The Client MUST include "mqtt" in the list of WebSocket Sub Protocols it
+	// offers" [MQTT-6.0.0-3].
+	subprotocol = "mqtt"
 )
 
 // Mailbox is a client.Mailbox over MQTT.
 type Mailbox struct {
 	o       client.Options
+	dial    func(context.Context) (net.Conn, error)
 	once    bool   // the mailbox ends with its connection
 	prefix  string // of the ids of this mailbox's messages
 	stop    context.CancelFunc
@@ -83,16 +90,17 @@ type place struct {
 // Dial connects and logs in, once. When it has returned a mailbox it is the
 // SDK that reconnects. A *client.Refused is the server's answer.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
-	return open(ctx, o, false)
+	return open(ctx, o, stream.Dialer(o, subprotocol), false)
 }
 
 // Way makes MQTT one of the ways of a client.Client, which brings the account
 // and the device; o says where the server is.
 func Way(o client.Options) client.Way {
+	dial := stream.Dialer(o, subprotocol)
 	return client.Way{Name: "mqtt", Open: func(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
 		o := o
 		o.User, o.Password, o.Token, o.Device, o.Log = a.User, a.Password, a.Token, a.Device, a.Log
-		mb, err := open(ctx, o, true)
+		mb, err := open(ctx, o, dial, true)
 		if err != nil {
 			return nil, forClient(err)
 		}
@@ -100,7 +108,7 @@ func Way(o client.Options) client.Way {
 	}}
 }
 
-func open(ctx context.Context, o client.Options, once bool) (client.Mailbox, error) {
+func open(ctx context.Context, o client.Options, dial func(context.Context) (net.Conn, error), once bool) (client.Mailbox, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -108,7 +116,7 @@ func open(ctx context.Context, o client.Options, once bool) (client.Mailbox, err
 		o.Device = defaultDevice
 	}
 	mb := &Mailbox{
-		o: o, once: once, prefix: strings.ToLower(rand.Text()[:10]),
+		o: o, dial: dial, once: once, prefix: strings.ToLower(rand.Text()[:10]),
 		inbox: inbox.New(), work: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	s, err := mb.connect(ctx)

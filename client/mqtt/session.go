@@ -3,18 +3,12 @@ package mqtt
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
@@ -30,35 +24,11 @@ type session struct {
 	pongs  chan struct{}
 }
 
-// dial makes the connection that o.Addr names: host:port, or ws:// and wss://.
-func dial(ctx context.Context, o client.Options) (net.Conn, error) {
-	if strings.HasPrefix(o.Addr, "ws://") || strings.HasPrefix(o.Addr, "wss://") {
-		hc := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, DisableKeepAlives: true}}
-		u, err := url.Parse(o.Addr)
-		if err != nil {
-			return nil, err
-		}
-		ws, _, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: hc, Subprotocols: []string{"mqtt"}})
-		if err != nil {
-			return nil, err
-		}
-		ws.SetReadLimit(-1)
-		// The connection ends by Close; ctx is for the dialling.
-		return websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), nil
-	}
-	var d net.Dialer
-	if o.TLS == nil {
-		return d.DialContext(ctx, "tcp", o.Addr)
-	}
-	td := tls.Dialer{NetDialer: &d, Config: o.TLS}
-	return td.DialContext(ctx, "tcp", o.Addr)
-}
-
 // connect connects, logs in and subscribes.
 func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	nc, err := dial(ctx, mb.o)
+	nc, err := mb.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}

@@ -23,11 +23,10 @@ func (h handler) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func newMailbox(t *testing.T, h handler) *Mailbox {
 	t.Helper()
-	m, err := newClient(client.Options{Addr: "house:80", User: "alice", Password: "pw"})
+	m, err := newClient(client.Options{Addr: "house:80", User: "alice", Password: "pw"}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.http.Transport = h
 	return m
 }
 

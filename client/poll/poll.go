@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/carrier"
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
 )
 
@@ -74,7 +75,7 @@ type Mailbox struct {
 // Dial checks that the server is there and lets us in. Options.Addr is
 // host:port or a URL, http://host:port/prefix.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
-	m, err := newClient(o)
+	m, err := newClient(o, newTransport(o))
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +103,22 @@ func (m *Mailbox) login(ctx context.Context) error {
 	return nil
 }
 
-func newClient(o client.Options) (*Mailbox, error) {
-	base, err := baseURL(o)
-	if err != nil {
-		return nil, err
-	}
-	tr := &http.Transport{
+// newTransport knows the environment's proxy.
+func newTransport(o client.Options) http.RoundTripper {
+	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		TLSClientConfig:     o.TLS.Clone(),
+		DialContext:         carrier.Dial,
+		TLSClientConfig:     carrier.Sessions(o.TLS),
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
+	}
+}
+
+func newClient(o client.Options, tr http.RoundTripper) (*Mailbox, error) {
+	base, err := baseURL(o)
+	if err != nil {
+		return nil, err
 	}
 	m := &Mailbox{base: base, o: o, http: &http.Client{Transport: tr}, log: o.Log, hold: wait, turn: make(chan struct{}, 1)}
 	if m.log == nil {

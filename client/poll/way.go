@@ -22,17 +22,17 @@ type Config struct {
 // Way makes HTTP one of the ways of a client.Client: the one that remains
 // where nothing else gets through.
 func Way(cfg Config) client.Way {
+	if cfg.Transport == nil {
+		cfg.Transport = newTransport(cfg.Options)
+	}
 	return client.Way{Name: "poll", Open: func(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
 		o := cfg.Options
 		o.User, o.Password, o.Token, o.Device, o.Log = a.User, a.Password, a.Token, a.Device, a.Log
-		m, err := newClient(o)
+		m, err := newClient(o, cfg.Transport)
 		if err != nil {
 			return nil, err
 		}
 		m.once, m.hold = true, holdWay
-		if cfg.Transport != nil {
-			m.http.Transport = cfg.Transport
-		}
 		if err = m.login(ctx); err == nil {
 			err = m.begin(ctx, a.Place)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/carrier"
 	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
 )
 
@@ -66,7 +67,7 @@ func tlsFor(cfg *tls.Config, addr string) *tls.Config {
 func (mb *Mailbox) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", mb.o.Addr)
+	nc, err := carrier.Dial(ctx, "tcp", mb.o.Addr)
 	if err != nil {
 		return nil, err
 	}

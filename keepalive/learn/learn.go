@@ -162,11 +162,11 @@ func whole(f Finding) Finding {
 	return f
 }
 
-// resent is what a silence may have been shorter than it looked. Whose last
-// packet, or the acknowledgement of it, was lost hears it again, and the NAT
-// sees it again, a retransmission timeout later: "Whenever RTO is computed, if
-// it is less than 1 second, then the RTO SHOULD be rounded up to 1 second" (RFC
-// 6298 section 2.4), and Linux makes it 200 ms.
+// resent is by how much a silence may have been shorter than it looked. A last
+// packet that was lost, or whose acknowledgement was, is sent again a
+// retransmission timeout later, and the NAT sees it: "Whenever RTO is computed,
+// if it is less than 1 second, then the RTO SHOULD be rounded up to 1 second"
+// (RFC 6298 section 2.4), and Linux makes it 200 ms.
 const resent = 250 * time.Millisecond
 
 // Interval is how long the live connection may be silent.

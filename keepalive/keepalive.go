@@ -31,8 +31,21 @@ type Learner interface {
 	Name(declared string, addr netip.Addr) Network
 	// Prior is what is believed of n; zero if nothing is known.
 	Prior(n Network) Finding
-	// Report tells what a device found on n.
-	Report(n Network, f Finding)
+	// Report tells what a device of user found on n.
+	Report(n Network, user string, f Finding)
+}
+
+// Best returns the first of some names of a network under which something is
+// known; else the first of all.
+func Best(a Advisor, names ...Network) Network {
+	if l, ok := a.(Learner); ok {
+		for _, n := range names {
+			if l.Prior(n).Good > 0 {
+				return n
+			}
+		}
+	}
+	return names[0]
 }
 
 // Fixed advises the same interval for every network. Zero means [Default].

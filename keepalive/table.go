@@ -9,6 +9,7 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net/netip"
 	"slices"
@@ -54,6 +55,7 @@ type Table struct {
 	cfg  Config
 	mail *mailbox.Mail
 	salt []byte
+	seed maphash.Seed // for who reports
 	now  func() time.Time
 
 	mu   sync.Mutex
@@ -62,7 +64,13 @@ type Table struct {
 
 // known is one network. Its JSON form is the record's value.
 type known struct {
-	Reports []learn.Finding `json:"reports"` // oldest first
+	Reports []report `json:"reports"` // oldest first
+}
+
+// report is what somebody found.
+type report struct {
+	learn.Finding
+	by uint64 // a hash of who, in memory alone; zero is not known any more
 }
 
 const (
@@ -72,7 +80,7 @@ const (
 
 // Open returns the table kept in mail.
 func Open(ctx context.Context, mail *mailbox.Mail, cfg Config) (*Table, error) {
-	t := &Table{cfg: cfg.withDefaults(), mail: mail, now: time.Now, nets: map[Network]*known{}}
+	t := &Table{cfg: cfg.withDefaults(), mail: mail, seed: maphash.MakeSeed(), now: time.Now, nets: map[Network]*known{}}
 	var err error
 	if t.salt, err = mail.Get(ctx, recordSalt); err != nil {
 		return nil, fmt.Errorf("keepalive: open: %w", err)
@@ -121,9 +129,10 @@ func (t *Table) Name(declared string, addr netip.Addr) Network {
 	return Network(strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)[:10])))
 }
 
-// Report tells what a device found on n. A finding that cannot be, or that is
-// outside the bounds, is dropped.
-func (t *Table) Report(n Network, f learn.Finding) {
+// Report tells what a device of user found on n, in place of what user has told
+// before, so that who speaks often is not heard more. A finding that cannot be,
+// or that is outside the bounds, is dropped.
+func (t *Table) Report(n Network, user string, f learn.Finding) {
 	if n == "" || f.Good < t.cfg.Min/2 || f.Good > 2*t.cfg.Max || f.Bad != 0 && f.Bad <= f.Good {
 		return
 	}
@@ -135,7 +144,9 @@ func (t *Table) Report(n Network, f learn.Finding) {
 		k = new(known)
 		t.nets[n] = k
 	}
-	k.Reports = append(k.Reports, f)
+	by := max(1, maphash.String(t.seed, user))
+	k.Reports = slices.DeleteFunc(k.Reports, func(r report) bool { return r.by == by })
+	k.Reports = append(k.Reports, report{f, by})
 	if over := len(k.Reports) - t.cfg.Reports; over > 0 {
 		k.Reports = slices.Delete(k.Reports, 0, over)
 	}
@@ -180,8 +191,8 @@ func (t *Table) Prior(n Network) learn.Finding {
 func (t *Table) priorLocked(k *known) learn.Finding {
 	now := t.now()
 	f := learn.Finding{At: k.Reports[len(k.Reports)-1].At}
-	f.Good = t.median(k.Reports, now, func(r learn.Finding) time.Duration { return r.Good })
-	f.Bad = t.median(k.Reports, now, func(r learn.Finding) time.Duration { return r.Bad })
+	f.Good = t.median(k.Reports, now, func(r report) time.Duration { return r.Good })
+	f.Bad = t.median(k.Reports, now, func(r report) time.Duration { return r.Bad })
 	if f.Bad <= f.Good {
 		f.Bad = 0
 	}
@@ -189,7 +200,7 @@ func (t *Table) priorLocked(k *known) learn.Finding {
 }
 
 // median is the weighted median of what is not zero.
-func (t *Table) median(rs []learn.Finding, now time.Time, of func(learn.Finding) time.Duration) time.Duration {
+func (t *Table) median(rs []report, now time.Time, of func(report) time.Duration) time.Duration {
 	type vote struct {
 		d time.Duration
 		w float64

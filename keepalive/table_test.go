@@ -3,6 +3,7 @@ package keepalive
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func TestNextDeviceStartsWhereTheFirstEnded(t *testing.T) {
 	if got := tb.Interval(n); got != Default {
 		t.Errorf("unknown network: every %v", got)
 	}
-	tb.Report(n, found(100*time.Second, 107*time.Second))
+	tb.Report(n, "bob", found(100*time.Second, 107*time.Second))
 	if p := tb.Prior(n); p.Good != 100*time.Second || p.Bad != 107*time.Second {
 		t.Errorf("prior %+v", p)
 	}
@@ -92,16 +93,18 @@ func TestNamesHideAndJoin(t *testing.T) {
 
 func TestOneLiarMovesNothing(t *testing.T) {
 	tb := open(t, mail(t), Config{})
-	for range 4 {
-		tb.Report("n", found(60*time.Second, 64*time.Second))
+	for _, who := range []string{"alice", "bob", "carol", "dave"} {
+		tb.Report("n", who, found(60*time.Second, 64*time.Second))
 	}
-	tb.Report("n", found(29*time.Minute, 30*time.Minute))
-	tb.Report("n", found(8*time.Second, 9*time.Second))
+	for range 20 { // and says so again and again
+		tb.Report("n", "mallory", found(29*time.Minute, 30*time.Minute))
+		tb.Report("n", "mallory", found(8*time.Second, 9*time.Second))
+	}
 	if p := tb.Prior("n"); p.Good != 60*time.Second || p.Bad != 64*time.Second {
 		t.Errorf("prior %+v", p)
 	}
 	for _, f := range []learn.Finding{{}, found(-1, 0), found(time.Second, 0), found(3*time.Hour, 0), found(time.Minute, time.Second)} {
-		tb.Report("m", f)
+		tb.Report("m", "mallory", f)
 	}
 	if p := tb.Prior("m"); p.Good != 0 {
 		t.Errorf("believed what cannot be: %+v", p)
@@ -112,11 +115,11 @@ func TestNewerCountsMore(t *testing.T) {
 	tb := open(t, mail(t), Config{})
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	tb.now = func() time.Time { return now }
-	for range 3 {
-		tb.Report("n", found(20*time.Minute, 0))
+	for _, who := range []string{"alice", "bob", "carol"} {
+		tb.Report("n", who, found(20*time.Minute, 0))
 	}
 	now = now.Add(60 * 24 * time.Hour)
-	tb.Report("n", found(time.Minute, 65*time.Second))
+	tb.Report("n", "dave", found(time.Minute, 65*time.Second))
 	if p := tb.Prior("n"); p.Good != time.Minute {
 		t.Errorf("prior %+v, want what was found last", p)
 	}
@@ -128,8 +131,8 @@ func TestLimits(t *testing.T) {
 	tb.now = func() time.Time { return now }
 	for i := range 5 {
 		now = now.Add(time.Second)
-		for range 3 {
-			tb.Report(Network(fmt.Sprint(i)), found(time.Minute, 0))
+		for who := range 3 {
+			tb.Report(Network(fmt.Sprint(i)), fmt.Sprint(who), found(time.Minute, 0))
 		}
 	}
 	if n, d := tb.Summary(); n != 3 || d != 57*time.Second {
@@ -141,5 +144,30 @@ func TestLimits(t *testing.T) {
 	}
 	if got := tb.Interval("0"); got != time.Minute {
 		t.Errorf("a network that was forgotten: every %v", got)
+	}
+}
+
+// What is kept tells neither who was there, nor where that was, nor what he
+// calls it.
+func TestNothingPersonalIsKept(t *testing.T) {
+	ml := mail(t)
+	tb := open(t, ml, Config{})
+	tb.Report(tb.Name("alice at home", netip.Addr{}), "alice@localhost", found(time.Minute, 0))
+	tb.Report(tb.Name("", netip.MustParseAddr("192.0.2.1")), "alice@localhost", found(time.Minute, 0))
+	if err := ml.Put(t.Context(), mailbox.Record{Key: "x", Value: []byte("y")}); err != nil { // behind the reports
+		t.Fatal(err)
+	}
+	records := 0
+	err := ml.Scan(t.Context(), "keepalive/", func(key string, value []byte) bool {
+		records++
+		for _, private := range []string{"alice", "home", "192.0.2"} {
+			if strings.Contains(key+string(value), private) {
+				t.Errorf("%s = %s", key, value)
+			}
+		}
+		return true
+	})
+	if err != nil || records != 3 {
+		t.Errorf("%d records, %v", records, err)
 	}
 }

@@ -74,7 +74,8 @@
 // what follows; it acknowledges that, too. Without it reading begins at the
 // device's cursor, and a new device's at the oldest message kept. A place
 // beyond the box's end is brought back to it. Network is any words that tell
-// the network from others.
+// the network from others; what is learned there is kept under a hash of them,
+// and under one of the prefix of the client's address.
 //
 // Caps are bits by which a client asks for what came later; those that the
 // server answers with are agreed. Frames of what was not agreed are not said

@@ -55,7 +55,7 @@ func (l *link) hello(raw frame.Raw) error {
 	l.window = uint32(atMost(f.Window, uint64(l.d.cfg.Window)))
 	l.maxFrame = uint32(atMost(f.MaxFrame, uint64(l.d.maxFrame)))
 	if f.Caps&frame.CapProbe != 0 || f.Probe != 0 || f.Good != 0 {
-		l.learns = &learner{network: l.network(f.Network), told: f.Caps&frame.CapProbe != 0}
+		l.learns = &learner{networks: l.networks(f.Network), told: f.Caps&frame.CapProbe != 0}
 	}
 	l.caps = uint8(f.Caps & (frame.CapDevices | frame.CapDeflate))
 	if f.Caps&frame.CapSignals != 0 && f.Probe == 0 {
@@ -108,7 +108,8 @@ func (l *link) agree(wish uint64, network string) uint32 {
 	if wish == 0 {
 		d = keepalive.Default
 		if l.d.core.Keepalive != nil {
-			d = l.d.core.Keepalive.Interval(l.network(network))
+			names := l.networks(network)
+			d = l.d.core.Keepalive.Interval(keepalive.Best(l.d.core.Keepalive, names[:]...))
 		}
 		if l.c.Datagrams() {
 			d = min(d, maxUnlearned)
@@ -123,14 +124,17 @@ func (l *link) agree(wish uint64, network string) uint32 {
 // (RFC 4787 REQ-5), and many expire after 30 s all the same.
 const maxUnlearned = 25 * time.Second
 
-// network names the client's network for keepalive. A NAT has other patience
-// with UDP than with TCP, so over UDP it is another one.
-func (l *link) network(declared string) keepalive.Network {
-	n := l.d.core.Network(declared, l.c.Remote().Addr())
-	if n != "" && l.c.Datagrams() {
-		n += "-udp"
+// networks names the client's network for keepalive: as the client does, and by
+// its address, which is all that other doors know. A NAT has other patience with
+// UDP than with TCP, so over UDP it is another one.
+func (l *link) networks(declared string) (names [2]keepalive.Network) {
+	for i, words := range []string{declared, ""} {
+		names[i] = l.d.core.Network(words, l.c.Remote().Addr())
+		if names[i] != "" && l.c.Datagrams() {
+			names[i] += "-udp"
+		}
 	}
-	return n
+	return names
 }
 
 // attach verifies and makes the session. It runs on a goroutine of auth's.

@@ -12,10 +12,11 @@ import (
 // learner is what a connection has whose client learns how long its network
 // remembers. Most have none, and it is not kept for them.
 type learner struct {
-	network keepalive.Network // where the client is; empty once it has reported
-	prober  string            // whose probe this is; empty for a session
-	call    int64             // when we are to ping, in Unix milliseconds; zero is never
-	told    bool              // the client wants to be told what others found
+	networks [2]keepalive.Network // what the client's network is called
+	reported bool                 // it has told what it found
+	prober   string               // whose probe this is; empty for a session
+	call     int64                // when we are to ping, in Unix milliseconds; zero is never
+	told     bool                 // the client wants to be told what others found
 }
 
 // probes counts the live probes of each account.
@@ -73,12 +74,18 @@ func (l *link) probed(who auth.Who) {
 // connection, so that nobody is heard often by speaking often.
 func (l *link) learn(good, bad uint64) {
 	t, ok := l.d.core.Keepalive.(keepalive.Learner)
-	if good == 0 || !ok || l.learns == nil || l.learns.network == "" {
+	if good == 0 || !ok || l.learns == nil || l.learns.reported {
 		return
 	}
+	l.learns.reported = true
 	l.d.stats.findings.Add(1)
-	t.Report(l.learns.network, keepalive.Finding{Good: millis(good), Bad: millis(bad)})
-	l.learns.network = ""
+	names := l.learns.networks
+	if names[0] == names[1] {
+		names[1] = ""
+	}
+	for _, n := range names {
+		t.Report(n, l.s.Who().User, keepalive.Finding{Good: millis(good), Bad: millis(bad)})
+	}
 }
 
 // prior is what others found on the client's network.
@@ -87,7 +94,7 @@ func (l *link) prior() (good, bad uint64) {
 	if !ok {
 		return 0, 0
 	}
-	f := t.Prior(l.learns.network)
+	f := t.Prior(keepalive.Best(t, l.learns.networks[:]...))
 	return uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
 }
 

@@ -27,7 +27,7 @@ func TestNetworks(t *testing.T) {
 		bob> GET /v1/networks
 		403 *forbidden*
 	`)
-	table.Report("wifi-hash", keepalive.Finding{Good: 100 * time.Second, Bad: 107 * time.Second})
+	table.Report("wifi-hash", "bob", keepalive.Finding{Good: 100 * time.Second, Bad: 107 * time.Second})
 	_, body := h.do(h.request("root", "GET", "/v1/networks", ""))
 	if !strings.HasPrefix(body, `{"networks":[{"network":"wifi-hash","good":100,"bad":107,"interval":95,"reports":1,"at":"`) {
 		t.Error(body)

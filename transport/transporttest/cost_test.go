@@ -138,42 +138,11 @@ func differs(doc, table string) (where string) {
 // night runs one way for an hour and returns the account of the phone, and by
 // how much each message was late.
 func night(t *testing.T, which router.Door, run func(*phone, context.Context) error) (cost.Counts, []time.Duration) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	store := mem.New(mem.Options{})
-	defer store.Close()
-	mail := mailbox.New(store, mailbox.Limits{})
-	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	for _, u := range []string{"alice", "bob"} {
-		if err := a.Add(ctx, u, u, auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
-	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a, Log: log,
-		Keepalive: keepalive.Fixed(silent), Engine: conn.New(conn.Config{Loops: -1, Log: log}), Costs: ledger.New(mail, log)}
-	core.Costs.Watch(core.Meters)
-	doors := map[router.Door]transport.Server{
-		router.Poll: poll.New(core, poll.Config{IdleTimeout: time.Hour}),
-		router.XMPP: xmpp.New(core, xmpp.Config{Insecure: true}),
-		router.MQTT: mqtt.New(core, mqtt.Config{}),
-		router.Link: link.New(core, link.Config{}),
-	}
-	ln := &pipes{ch: make(chan net.Conn), done: make(chan struct{})}
-	serving, drain := context.WithCancel(ctx)
+	b := build(t, func(*mailbox.Mail) keepalive.Advisor { return keepalive.Fixed(silent) })
+	defer b.close()
+	ctx, core := b.ctx, b.core
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := doors[which].Serve(serving, ln); err != nil {
-			t.Error(err)
-		}
-	})
-
-	ours, theirs := net.Pipe()
-	ln.ch <- theirs
+	ours := b.dial(which)
 	var mu sync.Mutex
 	var late []time.Duration // guarded by mu
 	var sent time.Time       // guarded by mu
@@ -215,10 +184,69 @@ func night(t *testing.T, which router.Door, run func(*phone, context.Context) er
 		t.Error(err)
 	}
 	ours.Close()
-	drain()
 	wg.Wait()
-	core.Engine.Close()
 	return account.Total(), late
+}
+
+// building is a server in memory with all doors, for alice and bob, whose
+// password is their name. Its clock may be virtual.
+type building struct {
+	core  *transport.Core
+	ctx   context.Context
+	doors map[router.Door]*pipes
+	close func()
+}
+
+func build(t *testing.T, advisor func(*mailbox.Mail) keepalive.Advisor) *building {
+	ctx, cancel := context.WithCancel(t.Context())
+	store := mem.New(mem.Options{})
+	mail := mailbox.New(store, mailbox.Limits{})
+	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []string{"alice", "bob"} {
+		if err := a.Add(ctx, u, u, auth.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a, Log: log,
+		Keepalive: advisor(mail), Engine: conn.New(conn.Config{Loops: -1, Log: log}), Costs: ledger.New(mail, log)}
+	core.Costs.Watch(core.Meters)
+	b := &building{core: core, ctx: ctx, doors: map[router.Door]*pipes{}}
+	serving, drain := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for door, s := range map[router.Door]transport.Server{
+		router.Poll: poll.New(core, poll.Config{IdleTimeout: time.Hour}),
+		router.XMPP: xmpp.New(core, xmpp.Config{Insecure: true}),
+		router.MQTT: mqtt.New(core, mqtt.Config{}),
+		router.Link: link.New(core, link.Config{}),
+	} {
+		ln := &pipes{ch: make(chan net.Conn), done: make(chan struct{})}
+		b.doors[door] = ln
+		wg.Go(func() {
+			if err := s.Serve(serving, ln); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	b.close = func() {
+		drain()
+		wg.Wait()
+		core.Engine.Close()
+		a.Close()
+		cancel()
+		store.Close()
+	}
+	return b
+}
+
+// dial connects to a door.
+func (b *building) dial(door router.Door) net.Conn {
+	ours, theirs := net.Pipe()
+	b.doors[door].ch <- theirs
+	return ours
 }
 
 // pipes is a listener whose connections are pipes: nothing on them takes time,
@@ -325,18 +353,51 @@ func polls(every, wait time.Duration) func(*phone, context.Context) error {
 // contact in its roster: each would cost a presence stanza whenever it came or
 // went.
 func (p *phone) xmpp(ctx context.Context) error {
-	say := func(s string) error { return p.write([]byte(s)) }
-	until := func(end string) (string, error) {
-		var b strings.Builder
-		for !strings.Contains(b.String(), end) {
-			c, err := p.r.ReadByte()
-			if err != nil {
-				return b.String(), err
-			}
-			b.WriteByte(c)
-		}
-		return b.String(), nil
+	if err := p.loginXMPP(); err != nil {
+		return err
 	}
+	n := 0
+	return p.each(ctx, func() error { return p.say("<r xmlns='urn:xmpp:sm:3'/>") }, func() error {
+		s, err := p.until(">")
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(s, "<r "):
+			return p.say(fmt.Sprintf(`<a xmlns="urn:xmpp:sm:3" h="%d"/>`, n))
+		case strings.HasPrefix(s, "<message"):
+			body, err := p.until("</message>")
+			if err != nil {
+				return err
+			}
+			n++
+			p.got(body)
+		case strings.HasPrefix(s, "<presence") && !strings.HasSuffix(s, "/>"):
+			n++
+			_, err = p.until("</presence>")
+			return err
+		case strings.HasPrefix(s, "<presence"):
+			n++
+		}
+		return nil
+	})
+}
+
+func (p *phone) say(s string) error { return p.write([]byte(s)) }
+
+// until reads up to end.
+func (p *phone) until(end string) (string, error) {
+	var b strings.Builder
+	for !strings.Contains(b.String(), end) {
+		c, err := p.r.ReadByte()
+		if err != nil {
+			return b.String(), err
+		}
+		b.WriteByte(c)
+	}
+	return b.String(), nil
+}
+
+func (p *phone) loginXMPP() error {
 	const open = `<stream:stream to="localhost" version="1.0" xmlns="jabber:client" xmlns:stream="http://etherx.jabber.org/streams">`
 	for _, step := range [][2]string{
 		{open, "</stream:features>"},
@@ -347,40 +408,17 @@ func (p *phone) xmpp(ctx context.Context) error {
 		{`<iq id="r" type="get"><query xmlns="jabber:iq:roster"/></iq>`, `id='r'`},
 		{`<presence/>`, ""},
 	} {
-		if err := say(step[0]); err != nil {
+		if err := p.say(step[0]); err != nil {
 			return err
 		}
 		if step[1] == "" {
 			continue
 		}
-		if seen, err := until(step[1]); err != nil {
+		if seen, err := p.until(step[1]); err != nil {
 			return fmt.Errorf("%w after %s", err, seen)
 		}
 	}
-	n := 0
-	return p.each(ctx, func() error { return say("<r xmlns='urn:xmpp:sm:3'/>") }, func() error {
-		s, err := until(">")
-		switch {
-		case err != nil:
-			return err
-		case strings.HasPrefix(s, "<r "):
-			return say(fmt.Sprintf(`<a xmlns="urn:xmpp:sm:3" h="%d"/>`, n))
-		case strings.HasPrefix(s, "<message"):
-			body, err := until("</message>")
-			if err != nil {
-				return err
-			}
-			n++
-			p.got(body)
-		case strings.HasPrefix(s, "<presence") && !strings.HasSuffix(s, "/>"):
-			n++
-			_, err = until("</presence>")
-			return err
-		case strings.HasPrefix(s, "<presence"):
-			n++
-		}
-		return nil
-	})
+	return nil
 }
 
 // mqtt is a 5.0 session that is kept, subscribed to its inbox at QoS 1.

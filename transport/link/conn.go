@@ -361,10 +361,10 @@ func (l *link) quit(why error) {
 	l.c.Close(why)
 }
 
-// Closed is called last.
 // Meter counts what the device costs. It may be called from any goroutine.
 func (l *link) Meter() *cost.Meter { return l.c.Meter() }
 
+// Closed is called last.
 func (l *link) Closed(why error) {
 	l.state = closed
 	l.gone.Store(true)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/client"
+	sdk "github.com/posthouse-im/posthouse/client/link"
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/dialog"
 	"github.com/posthouse-im/posthouse/keepalive"
@@ -188,7 +190,7 @@ func holdDialogues(t *testing.T, pattern string, speak func(*dialog.Peer)) {
 			switch {
 			case strings.HasPrefix(name, "small-"):
 				cfg = link.Config{MaxHello: 300, Inflight: 2, Peers: 2, Window: 50, HelloTime: 3 * time.Second,
-					MinInterval: 10 * time.Second, MaxInterval: time.Minute, Margin: time.Second, Spread: time.Second}
+					MinInterval: 10 * time.Second, MaxInterval: time.Minute, Margin: time.Second, Spread: time.Second, MaxProbesInAll: 1, MaxShown: 1}
 			case strings.HasPrefix(name, "trim-"):
 				o.Retention.Count = 2
 			}
@@ -206,6 +208,175 @@ func holdDialogues(t *testing.T, pattern string, speak func(*dialog.Peer)) {
 				return p
 			})
 		})
+	}
+}
+
+// distant is a connection from another machine.
+type distant struct{ net.Conn }
+
+func (distant) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 80), Port: 7400} }
+func (distant) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 50000} }
+
+// Where others can read it no password is taken, and not looked at either; a
+// token is.
+func TestPasswordInTheClear(t *testing.T) {
+	h := newHouse(t, link.Config{}, mem.Options{})
+	defer h.close()
+	token, _, err := h.core.Auth.IssueToken(h.ctx, "alice", "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		hello frame.Hello
+		want  string
+	}{
+		{frame.Hello{User: "alice", Password: "secret"}, `CLOSE code=insecure text="a password is taken over TLS only"`},
+		{frame.Hello{User: "alice", Password: "wrong"}, `CLOSE code=insecure text="a password is taken over TLS only"`},
+		{frame.Hello{Token: token}, "WELCOME"},
+	} {
+		ours, theirs := net.Pipe()
+		go h.serve(distant{theirs}) // ends with the connection
+		c.hello.Major = frame.Major
+		ours.Write(frame.Append(nil, &c.hello))
+		p := make([]byte, 1024)
+		n, err := ours.Read(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := decode(p[:n]); err != nil || !strings.HasPrefix(got, c.want) {
+			t.Errorf("answered %s, %v, want %s", got, err, c.want)
+		}
+		ours.Close()
+	}
+}
+
+// A reader that takes nothing from the network stalls nobody: others, his other
+// device and those who write to him go on, and when he reads it is all there.
+func TestSlowReaderStallsOnlyItself(t *testing.T) {
+	const window, size, n = 20_000, 900, 3000
+	h := newHouse(t, link.Config{Window: window}, mem.Options{})
+	defer h.close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() { // ends with h.stop
+		h.server.Serve(h.ctx, ln)
+		close(served)
+	}()
+	defer func() { h.stop(); <-served }()
+	stuck, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	stuck.Write(frame.Append(nil, &frame.Hello{Major: 1, User: "bob", Password: "secret", Device: "stuck"}))
+
+	open := func(user, device string) *sdk.Mailbox {
+		mb, err := sdk.Open(t.Context(), sdk.Config{Options: client.Options{Addr: ln.Addr().String(), User: user, Password: "secret", Device: device}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { mb.Close() })
+		return mb
+	}
+	alice, bob := open("alice", "phone"), open("bob", "pad")
+	body := make([]byte, size)
+	answers := make(chan error, n)
+	for range n {
+		if err := alice.SendAsync(client.Draft{To: "bob", Type: "application/octet-stream", Body: body}, func(_ client.Receipt, err error) { answers <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		m, err := bob.Receive(t.Context())
+		if err == nil {
+			err = bob.Ack(t.Context(), m)
+		}
+		if err = errors.Join(err, <-answers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What waits for him in the server and the kernel is the window.
+	got, places := 0, uint64(0)
+	var have []byte
+	for p := make([]byte, 64<<10); places < n; {
+		stuck.SetReadDeadline(time.Now().Add(10 * time.Second))
+		k, err := stuck.Read(p)
+		if err != nil {
+			t.Fatalf("after %d messages: %v", places, err)
+		}
+		have = append(have, p[:k]...)
+		step := uint64(0)
+		for {
+			raw, k, err := frame.Next(have, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k == 0 {
+				break
+			}
+			if raw.Type == frame.TypeMsg {
+				step++
+				got += k
+			}
+			have = have[k:]
+		}
+		if places == 0 && got > window+2*size {
+			t.Errorf("%d bytes came before he acknowledged any", got)
+		}
+		if places += step; step > 0 {
+			stuck.Write(frame.Append(nil, &frame.Ack{Step: step}))
+		}
+	}
+}
+
+// So many connections there may be, in all and from one address.
+func TestConnectionsAreBounded(t *testing.T) {
+	for _, cfg := range []link.Config{{MaxConns: 2}, {MaxPerAddr: 2}} {
+		h := newHouse(t, cfg, mem.Options{})
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan struct{})
+		go func() { // ends with h.stop
+			h.server.Serve(h.ctx, ln)
+			close(served)
+		}()
+		welcomed := func(device string) (net.Conn, bool) {
+			nc, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc.Write(frame.Append(nil, &frame.Hello{Major: 1, User: "alice", Password: "secret", Device: device}))
+			n, _ := nc.Read(make([]byte, 256))
+			return nc, n > 0
+		}
+		var open []net.Conn
+		for i, want := range []bool{true, true, false} {
+			nc, ok := welcomed(fmt.Sprint(i))
+			if open = append(open, nc); ok != want {
+				t.Errorf("%+v: connection %d welcomed: %v", cfg, i, ok)
+			}
+		}
+		open[0].Close()
+		for end := time.Now().Add(10 * time.Second); ; { // when the server has seen that
+			nc, ok := welcomed("again")
+			if open = append(open, nc); ok {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("no room when one has gone")
+			}
+		}
+		for _, nc := range open {
+			nc.Close()
+		}
+		h.stop()
+		<-served
+		h.close()
 	}
 }
 

@@ -33,11 +33,14 @@ func newDoors(core *transport.Core, cfg *config.Config, cert, asking *tls.Config
 	x.TLS, x.Insecure = cert, cfg.Insecure
 	m := cfg.MQTT
 	m.Insecure = cfg.Insecure
+	broker := mqtt.New(core, m)
+	p := cfg.Poll
+	p.Rules = broker.Rules()
 	return &doors{
 		tls:  asking,
-		poll: poll.New(core, cfg.Poll),
+		poll: poll.New(core, p),
 		link: link.New(core, cfg.Link),
-		mqtt: mqtt.New(core, m),
+		mqtt: broker,
 		xmpp: xmpp.New(core, x),
 	}
 }

@@ -150,6 +150,9 @@ func (r *Rules) loadLocked(ctx context.Context) error {
 	return nil
 }
 
+// Max is how many rules Set takes.
+func (r *Rules) Max() int { return r.cfg.MaxRules }
+
 // List is all rules as somebody sees them who manages them.
 type List struct {
 	// Version is another one whenever the rules are.
@@ -240,7 +243,8 @@ func (r *Rules) MaySubscribe(who auth.Who, filter string) bool {
 
 // versionOf names what rules there are.
 func versionOf(file, kept []Rule) string {
-	text, err := json.Marshal([2][]Rule{file, kept})
+	// append, so that nil is the same as an empty list.
+	text, err := json.Marshal([2][]Rule{append([]Rule{}, file...), append([]Rule{}, kept...)})
 	if err != nil {
 		panic(err) // it is text and nothing else
 	}

@@ -55,7 +55,7 @@ func TestCORS(t *testing.T) {
 		+ Access-Control-Request-Headers: authorization,content-type
 		204
 		< Access-Control-Allow-Origin: https://app.example
-		< Access-Control-Allow-Methods: POST, GET, DELETE
+		< Access-Control-Allow-Methods: POST, GET, DELETE, PUT
 		< Access-Control-Allow-Headers: *Authorization*Idempotency-Key*
 		< Access-Control-Allow-Credentials:
 		< Vary: Origin, *

@@ -19,6 +19,8 @@ const (
 	pathSignals  = "/v1/signals"
 	pathPresence = "/v1/presence"
 	pathNetworks = "/v1/networks"
+	pathRules    = "/v1/mqtt/rules"
+	pathCheck    = "/v1/mqtt/rules/check"
 	pathDevices  = "/v1/devices"
 	pathDevice   = "/v1/devices/{device}"
 	pathCost     = "/v1/devices/{device}/cost"
@@ -93,6 +95,9 @@ type (
 		Body   string `json:"body,omitempty" doc:"What belongs to it, as text of at most 1024 bytes. Either this or body64."`
 		Body64 []byte `json:"body64,omitempty" doc:"The same in base64."`
 	}
+	rulesShape struct {
+		Rules []wire.Rule `json:"rules" doc:"All of them, in order. An empty list removes those that there are."`
+	}
 	ackedShape struct {
 		Seq uint64 `json:"seq" doc:"How far the device has acknowledged." example:"42"`
 	}
@@ -144,6 +149,11 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[wire.PresenceList](): "PresenceList",
 	reflect.TypeFor[wire.Network]():      "Network",
 	reflect.TypeFor[wire.NetworkList]():  "NetworkList",
+	reflect.TypeFor[rulesShape]():        "Rules",
+	reflect.TypeFor[wire.Rule]():         "Rule",
+	reflect.TypeFor[wire.RuleList]():     "RuleList",
+	reflect.TypeFor[wire.AppliedRule]():  "AppliedRule",
+	reflect.TypeFor[wire.Access]():       "Access",
 	reflect.TypeFor[wire.Device]():       "Device",
 	reflect.TypeFor[wire.DeviceList]():   "DeviceList",
 	reflect.TypeFor[wire.Cost]():         "Cost",
@@ -285,6 +295,44 @@ func (s *Server) register() {
 		Description: "For administrators. For each network the longest silence that a connection survived and the shortest that it did not, and how often a device " +
 			"there is advised to speak, in seconds; the one heard of last comes first. A network is named by a hash of what its devices call it, or of the prefix of their addresses.",
 		Responses: s.responses(map[string]*huma.Response{"200": s.json("The networks that are known.", s.schema(wire.NetworkList{}))}, wire.Forbidden),
+	}})
+	tagged := func(description string) *huma.Response {
+		r := s.json(description, s.schema(wire.RuleList{}))
+		r.Headers = map[string]*huma.Header{"ETag": {Description: "Names the rules as they are.", Schema: &huma.Schema{Type: "string"}}}
+		return r
+	}
+	s.handle(&route{serve: s.rules, op: &huma.Operation{
+		Method: http.MethodGet, Path: pathRules, OperationID: "rules", Tags: []string{"server"}, Security: login,
+		Summary: "Who may use which MQTT topics",
+		Description: "For administrators. The first rule that fits decides; those of the configuration come first. What no rule allows is refused, " +
+			"but without any rule an account may use every plain topic.",
+		Responses: s.responses(map[string]*huma.Response{"200": tagged("The rules in force.")}, wire.Forbidden, wire.NotFound),
+	}})
+	s.handle(&route{serve: s.setRules, op: &huma.Operation{
+		Method: http.MethodPut, Path: pathRules, OperationID: "setRules", Tags: []string{"server"}, Security: login,
+		Summary: "Replace the rules",
+		Description: "For administrators. The whole list behind that of the configuration is replaced, or nothing is. With the answer the new rules are on disk and in force: " +
+			"for what is published, and for what is subscribed to, before as well. Subscriptions that they do not allow end.",
+		Parameters: []*huma.Param{{Name: "If-Match", In: "header", Required: true, Schema: text(256), Example: "\"1f0c94a3b27d5e88\"",
+			Description: "The ETag of the rules that you have seen. If they are others now nothing is done. * replaces them whatever they are."}},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
+			Schema: s.schema(rulesShape{}), Example: map[string]any{"rules": []any{map[string]any{"users": []any{"meter"}, "publish": []any{"home/%u/%c/#"}}}}}}},
+		Responses: s.responses(map[string]*huma.Response{"200": tagged("The rules now in force.")},
+			wire.BadJSON, wire.BadUTF8, wire.UnknownField, wire.MissingField, wire.BadField, wire.Forbidden, wire.NotFound, wire.Changed, wire.MatchNeeded,
+			wire.BadMediaType, wire.TooLarge, wire.BodySlow, wire.Unavailable),
+	}})
+	s.handle(&route{serve: s.checkRules, op: &huma.Operation{
+		Method: http.MethodGet, Path: pathCheck, OperationID: "checkRules", Tags: []string{"server"}, Security: login,
+		Summary: "What a client may do, and which rule says so",
+		Description: "For administrators. About one topic or filter, or without either all rules for a client. The role is that of the account. " +
+			"Topics under im/ are the user's own mail, and no rule is about them.",
+		Parameters: []*huma.Param{
+			{Name: "user", In: "query", Schema: text(mailbox.MaxName), Example: "meter", Description: "The account. Without one: a client that gives no user name."},
+			{Name: "client", In: "query", Schema: text(mailbox.MaxName), Example: "7", Description: "The client identifier."},
+			{Name: "publish", In: "query", Schema: text(65535), Example: "home/meter/7/power", Description: "A topic: may the client publish to it?"},
+			{Name: "subscribe", In: "query", Schema: text(65535), Example: "home/#", Description: "A filter: may the client subscribe to it? Either this or publish."}},
+		Responses: s.responses(map[string]*huma.Response{"200": s.json("The answer.", s.schema(wire.Access{}))},
+			wire.BadQuery, wire.TokenInURL, wire.Forbidden, wire.NotFound),
 	}})
 	doc := &route{open: true, op: &huma.Operation{
 		Method: http.MethodGet, Path: pathDocument, OperationID: "openapi", Tags: []string{"server"}, Security: []map[string][]string{},

@@ -7,6 +7,7 @@
 //	GET  /v1/events       the inbox as a stream of events
 //	POST /v1/signals      say a word of the moment: typing, …
 //	GET  /v1/presence     which devices are connected
+//	GET  /v1/mqtt/rules   who may use which topics; PUT replaces that
 //	GET  /v1/openapi.json all of that, for programs
 //
 // A reader holds nothing but a string. Each answer of the inbox ends in a
@@ -40,6 +41,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/transport"
 )
 
@@ -90,6 +92,9 @@ type Config struct {
 	// Origins are the web origins, like https://app.example.org, whose pages
 	// may use this API from a browser; "*" is any. Default none but its own.
 	Origins []string
+	// Rules are those of the MQTT door, which /v1/mqtt/rules shows and changes.
+	// Set by the server; nil means that it has no such door.
+	Rules *acl.Rules
 	// TrustedProxies are the addresses of reverse proxies whose
 	// X-Forwarded-For and X-Forwarded-Proto are believed. Default none.
 	TrustedProxies []netip.Prefix

@@ -27,6 +27,8 @@ const (
 	BadMethod     Kind = "method-not-allowed"
 	Conflict      Kind = "id-conflict"
 	AckBeyond     Kind = "ack-beyond"
+	Changed       Kind = "changed-meanwhile"
+	MatchNeeded   Kind = "if-match-needed"
 	BodySlow      Kind = "body-too-slow"
 	TooLarge      Kind = "too-large"
 	BadMediaType  Kind = "unsupported-media-type"
@@ -74,6 +76,8 @@ var Kinds = []KindInfo{
 	{BadMethod, http.StatusMethodNotAllowed, "Not with this method", 0},
 	{Conflict, http.StatusConflict, "The id was used before for another message", 0},
 	{AckBeyond, http.StatusConflict, "That place does not exist yet", 0},
+	{Changed, http.StatusPreconditionFailed, "It has been changed by somebody else", 0},
+	{MatchNeeded, http.StatusPreconditionRequired, "What you have seen of it must be said", 0},
 	{BodySlow, http.StatusRequestTimeout, "The body did not come in time", 0},
 	{TooLarge, http.StatusRequestEntityTooLarge, "Too large", 0},
 	{BadMediaType, http.StatusUnsupportedMediaType, "The body must be JSON, not compressed", 0},

@@ -6,6 +6,7 @@
 //	GET  /v1/inbox      → {"messages":[message, …],"next":"…"}
 //	POST /v1/ack        {"seq":n} or {"next":"…"} → {"seq":n}
 //	POST /v1/signals    {"to":"…","kind":"…"}
+//	PUT  /v1/mqtt/rules {"rules":[rule, …]}
 //	any error           problem (RFC 9457)
 //
 // What comes in is read strictly: UTF-8 only, no unknown field, no field

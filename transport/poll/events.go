@@ -100,7 +100,6 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 	if !st.flush() {
 		return "peer gone"
 	}
-	noDeadline(st.w)
 	var end <-chan time.Time
 	if !expires.IsZero() {
 		t := time.NewTimer(time.Until(expires))
@@ -111,6 +110,13 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 	beat := time.NewTimer(every)
 	defer beat.Stop()
 	for {
+		// What was said of the moment first: who is typing is told before what he
+		// has written.
+		if st.ear != nil {
+			if st.buf = st.ear.hear(st.buf); len(st.buf) > 0 && !st.flush() {
+				return "peer gone"
+			}
+		}
 		ok, err := st.news(rd)
 		if err != nil {
 			st.s.log.Error("poll: events", "user", st.who.User, "err", err)
@@ -118,11 +124,6 @@ func (st *stream) run(r *http.Request, rd *reader, expires time.Time) string {
 		}
 		if !ok {
 			return "peer gone"
-		}
-		if st.ear != nil {
-			if st.buf = st.ear.hear(st.buf); len(st.buf) > 0 && !st.flush() {
-				return "peer gone"
-			}
 		}
 		select {
 		case <-rd.bell:
@@ -191,13 +192,16 @@ func (st *stream) close(why string) string {
 	return why
 }
 
-// flush sends what was written, within the time that a peer has for that.
+// flush sends what was written, within the time that a peer has for that. HTTP/2
+// would end the stream when that time is over, whether there is anything to
+// send or not.
 func (st *stream) flush() bool {
 	st.s.deadline(st.w)
 	_, err := st.w.Write(st.buf)
 	if err == nil {
 		err = st.rc.Flush()
 	}
+	noDeadline(st.w)
 	if st.buf = st.buf[:0]; cap(st.buf) > keepBuffer {
 		st.buf = nil
 	}

@@ -407,22 +407,33 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// A stream lasts, over either version of HTTP.
 func TestHeartbeat(t *testing.T) {
-	virtual(t, Config{}, keepalive.Fixed(time.Minute), func(t *testing.T, h *house, _ *pipes) {
-		start := time.Now()
-		e := h.events("bob", "/v1/events")
-		e.want("retry: ", "")
-		for range 60 { // well over every timeout that there is
-			e.want(": ", "")
-		}
-		if took := time.Since(start); took != time.Hour {
-			t.Errorf("60 heartbeats in %v", took)
-		}
-		h.post("alice", `{"to":"bob","body":"hi"}`)
-		e.want("id: ", `"seq":1`)
-		e.cancel()
-		synctest.Wait()
-	})
+	for _, version := range []int{1, 2} {
+		virtual(t, Config{}, keepalive.Fixed(time.Minute), func(t *testing.T, h *house, p *pipes) {
+			if version == 2 {
+				tr := &http.Transport{DialContext: p.dial, Protocols: new(http.Protocols)}
+				tr.Protocols.SetUnencryptedHTTP2(true)
+				h.client.Transport = tr
+			}
+			start := time.Now()
+			e := h.events("bob", "/v1/events")
+			if e.resp.ProtoMajor != version {
+				t.Error(e.resp.Proto)
+			}
+			e.want("retry: ", "")
+			for range 60 { // well over every timeout that there is
+				e.want(": ", "")
+			}
+			if took := time.Since(start); took != time.Hour {
+				t.Errorf("60 heartbeats in %v", took)
+			}
+			h.post("alice", `{"to":"bob","body":"hi"}`)
+			e.want("id: ", `"seq":1`)
+			e.cancel()
+			synctest.Wait()
+		})
+	}
 }
 
 // A stream and a poll end with the token that opened them.

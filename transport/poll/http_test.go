@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
 )
@@ -205,6 +208,33 @@ func TestPanic(t *testing.T) {
 		bob> GET /v1/inbox
 		200 *
 	`)
+}
+
+// What a user does wrong is told to him and not logged as a fault of ours.
+func TestFaultsOfOthersAreNotLogged(t *testing.T) {
+	core, store := newCore(t, mem.Options{})
+	var log strings.Builder
+	core.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	h := serve(t, core, store, Config{})
+	h.dialog(`
+		alice> POST /v1/messages {"to":"a@b@c","body":"hi"}
+		400 {"type":"urn:posthouse:problem:bad-recipient",*"field":"to"}
+		alice> POST /v1/messages [{"to":"bob","body":"hi"},{"to":"/","body":"hi"}]
+		207 *"problem":{"type":"urn:posthouse:problem:bad-recipient",*"field":"messages[1].to"}}]}
+		alice> POST /v1/signals {"to":"a@b@c","kind":"composing"}
+		400 {"type":"urn:posthouse:problem:bad-recipient",*"field":"to"}
+		alice> POST /v1/messages {"to":"nobody","body":"hi"}
+		404 *
+		alice> POST /v1/messages {"to":"bob@example.org","body":"hi"}
+		422 *
+	`)
+	if k := h.srv.problem(fmt.Errorf("%w: alice", router.ErrNoSender), "to").Kind(); k != wire.NotAuthorized {
+		t.Errorf("a sender who was removed: %s", k)
+	}
+	h.stop()
+	if log.Len() > 0 {
+		t.Errorf("logged:\n%s", &log)
+	}
 }
 
 func TestStats(t *testing.T) {

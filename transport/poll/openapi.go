@@ -30,7 +30,6 @@ const (
 // The shapes as the document shows them. The codec reads and writes the same
 // fields without reflection; a test holds the two together.
 type (
-	// Message is a message to be sent.
 	draftShape struct {
 		To      string `json:"to" doc:"The recipient: a user, with or without the domain." example:"bob" minLength:"1" maxLength:"1024"`
 		ID      string `json:"id,omitempty" doc:"Your own id for this message. Sending it again with the same id stores it once. Without one, a fresh id is made up and a retry is a new message." example:"order-4711-shipped" maxLength:"1024"`
@@ -397,4 +396,22 @@ func (s *Server) responses(good map[string]*huma.Response, kinds ...wire.Kind) m
 		good[status] = r
 	}
 	return good
+}
+
+// document is GET /v1/openapi.json.
+func (s *Server) document() func(http.ResponseWriter, *http.Request) error {
+	doc, err := s.api.OpenAPI().MarshalJSON()
+	if err != nil {
+		panic(err) // it is made of our own constants
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ct := "application/openapi+json;version=3.1"
+		if !strings.Contains(r.Header.Get("Accept"), "application/openapi+json") {
+			ct = "application/json"
+		}
+		w.Header().Set("Content-Type", ct)
+		w.Header().Set("Cache-Control", "no-cache")
+		write(w, http.StatusOK, doc)
+		return nil
+	}
 }

@@ -7,6 +7,8 @@
 //	GET  /v1/events       the inbox as a stream of events
 //	POST /v1/signals      say a word of the moment: typing, …
 //	GET  /v1/presence     which devices are connected
+//	GET  /v1/devices      which there are; below it what each costs
+//	GET  /v1/networks     what was found about networks
 //	GET  /v1/mqtt/rules   who may use which topics; PUT replaces that
 //	GET  /v1/openapi.json all of that, for programs
 //
@@ -24,7 +26,8 @@
 //
 // Every error is a problem document (RFC 9457) whose type is stable and names
 // what was wrong; package wire has the list. Nothing of a request that was
-// refused has been stored.
+// refused has been stored, unless the store failed in the middle of it: then it
+// is to be tried again with the same id.
 package poll
 
 import (

@@ -2,7 +2,6 @@ package poll
 
 import (
 	"context"
-	"errors"
 	"mime"
 	"net/http"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -177,7 +175,7 @@ func (s *Server) submit(ctx context.Context, who auth.Who, in *wire.Post, posts 
 		p := &posts[i]
 		p.Device, p.Notify = who.Device, done
 		if err := s.core.Router.Submit(router.Poll, who, in.Drafts[i].To, p); err != nil {
-			receipts[i] = wire.Receipt{ID: p.ID, Problem: s.submitProblem(err, prefix(in, i))}
+			receipts[i] = wire.Receipt{ID: p.ID, Problem: s.problem(err, prefix(in, i)+"to")}
 		}
 	}
 	for i := range posts {
@@ -203,14 +201,6 @@ func (s *Server) submit(ctx context.Context, who auth.Who, in *wire.Post, posts 
 		*rc = wire.Receipt{ID: p.ID, Seq: uint64(p.Seqs[0]), Duplicate: p.Duplicate, Time: p.Time}
 	}
 	return receipts, nil
-}
-
-// submitProblem says why a message was not even posted: its recipient.
-func (s *Server) submitProblem(err error, prefix string) *wire.Problem {
-	if errors.Is(err, address.ErrInvalid) {
-		return wire.NewProblem(wire.BadRecipient, prefix+"to", err.Error())
-	}
-	return s.problem(err, prefix+"to")
 }
 
 // bell is rung when there is news.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
@@ -26,6 +27,10 @@ func (s *Server) problem(err error, field string) *wire.Problem {
 		return wire.NewProblem(wire.RemoteDomain, field, "this server does not send to other domains")
 	case errors.Is(err, router.ErrNoRecipient):
 		return wire.NewProblem(wire.NoRecipient, field, "")
+	case errors.Is(err, router.ErrNoSender):
+		return wire.NewProblem(wire.NotAuthorized, "Authorization", "the account was removed")
+	case errors.Is(err, address.ErrInvalid):
+		return wire.NewProblem(wire.BadRecipient, field, err.Error())
 	case errors.Is(err, mailbox.ErrConflict):
 		return wire.NewProblem(wire.Conflict, field, "use another id, or send the same message again")
 	case errors.Is(err, mailbox.ErrTooLarge):
@@ -33,7 +38,7 @@ func (s *Server) problem(err error, field string) *wire.Problem {
 	case errors.Is(err, mailbox.ErrInvalid):
 		return wire.NewProblem(wire.BadField, field, err.Error())
 	case errors.Is(err, mailbox.ErrUnavailable):
-		return wire.NewProblem(wire.Unavailable, "", "nothing was stored; try again")
+		return wire.NewProblem(wire.Unavailable, "", "try again with the same id: it may have been stored all the same")
 	case errors.Is(err, mailbox.ErrClosed):
 		return wire.NewProblem(wire.Draining, "", "")
 	}

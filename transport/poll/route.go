@@ -259,7 +259,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, buf []byte) ([]byt
 		}
 		var tooLong *http.MaxBytesError
 		switch {
-		case err.Error() == "EOF":
+		case err == io.EOF:
 			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 			return buf, nil
 		case errors.As(err, &tooLong):

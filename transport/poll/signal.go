@@ -42,7 +42,7 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err = s.core.Router.Signal(in.To, &router.Signal{Door: router.Poll, From: who.User, Device: who.Device, Kind: in.Kind, Body: in.Body})
 	if err != nil {
-		return s.submitProblem(err, "")
+		return s.problem(err, "to")
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
@@ -51,24 +51,26 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) error {
 
 // speakers are those who have said something of late.
 type speakers struct {
-	mu sync.Mutex
-	by map[string]*router.Rate // guarded by mu; by user
+	mu    sync.Mutex
+	by    map[string]*router.Rate // guarded by mu; by user
+	sweep int                     // guarded by mu; with so many, those who are silent are forgotten
 }
 
-// maxSpeakers is when those who have been silent since are forgotten.
-const maxSpeakers = 1000
+// minSpeakers are never looked through.
+const minSpeakers = 1000
 
 func (m *speakers) take(user string, perSecond int, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.by[user]
 	if r == nil {
-		if len(m.by) >= maxSpeakers {
+		if len(m.by) >= max(m.sweep, minSpeakers) {
 			for u, r := range m.by {
 				if r.Full(now) {
 					delete(m.by, u)
 				}
 			}
+			m.sweep = 2 * len(m.by) // so that each costs little, however many speak
 		}
 		if m.by == nil {
 			m.by = map[string]*router.Rate{}

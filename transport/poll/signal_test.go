@@ -1,8 +1,10 @@
 package poll
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
@@ -79,6 +81,28 @@ func TestSignalsRefused(t *testing.T) {
 	before := h.srv.Stats().Dropped
 	if e.Signal("pad", &router.Signal{}) || h.srv.Stats().Dropped != before+1 {
 		t.Error("one too many was taken")
+	}
+}
+
+// Who has been silent is forgotten, and not looked for at each word.
+func TestSpeakers(t *testing.T) {
+	var m speakers
+	now := time.Unix(1_000_000, 0)
+	speak := func(n int) {
+		for i := range n {
+			if !m.take(fmt.Sprint(now.Unix(), i), 1, now) {
+				t.Fatal("refused")
+			}
+		}
+	}
+	speak(3 * minSpeakers)
+	if len(m.by) != 3*minSpeakers || m.sweep != 4*minSpeakers {
+		t.Errorf("%d, next looked through at %d", len(m.by), m.sweep)
+	}
+	now = now.Add(time.Minute)
+	speak(minSpeakers + 1)
+	if n := len(m.by); n != minSpeakers+1 {
+		t.Errorf("a minute later %d", n)
 	}
 }
 

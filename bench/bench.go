@@ -151,8 +151,7 @@ const (
 type Conn interface {
 	// Subscribe asks for the messages sent to name, and waits until that is so.
 	Subscribe(name string) error
-	// Send sends n messages to name. stamp puts the time into each payload.
-	// It may buffer; Flush sends.
+	// Send sends one message to name. It may buffer; Flush sends.
 	Send(name string, payload []byte) error
 	Flush() error
 	// Receive reads once and calls got for each message with its payload, and
@@ -253,8 +252,8 @@ func (r *run) flow(ctx context.Context, res *Result, senders, fan int) error {
 	}
 	start := time.Now()
 	var wg sync.WaitGroup
-	errs := make(chan error, len(r.conns)+1)
-	go func() { // ends with ctx
+	errs := make(chan error, len(r.conns)+len(lanes)) // of all that read, and of all that send
+	go func() {                                       // ends with ctx
 		<-ctx.Done()
 		r.closeAll() // unblocks readers
 	}()

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -118,6 +119,49 @@ func TestRefusesWhatItCannotMeasure(t *testing.T) {
 		if _, err := Run(t.Context(), MQTT{}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// dead is a server that goes when the load begins: everything fails at once.
+type dead struct{ ready sync.WaitGroup }
+
+func (d *dead) Name() string                { return "dead" }
+func (d *dead) Acked(*Options) bool         { return false }
+func (d *dead) Target(*Options, int) string { return "" }
+func (d *dead) Dial(context.Context, *Options, Seat) (Conn, error) {
+	return &deadConn{d, make(chan struct{}), sync.Once{}}, nil
+}
+
+type deadConn struct {
+	d      *dead
+	closed chan struct{}
+	once   sync.Once
+}
+
+var errDead = errors.New("dead")
+
+func (c *deadConn) Subscribe(string) error { return nil }
+func (c *deadConn) Flush() error           { return nil }
+func (c *deadConn) Close() error           { c.once.Do(func() { close(c.closed) }); return nil }
+
+func (c *deadConn) Send(string, []byte) error {
+	c.d.ready.Done()
+	c.d.ready.Wait() // until all are here
+	return errDead
+}
+
+func (c *deadConn) Receive(func([]byte), func(int)) error {
+	c.d.ready.Wait()
+	return errDead
+}
+
+// However many fail at once, the run ends.
+func TestServerGoes(t *testing.T) {
+	const pairs = 20
+	d := new(dead)
+	d.ready.Add(pairs)
+	if _, err := Run(t.Context(), d, Options{Pairs: pairs}); !errors.Is(err, errDead) {
+		t.Error(err)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // Link is Posthouse's long connection over plain TCP, or over WebSocket where
-// the target is a ws:// URL. A message is durable
-// before it counts: into the receiver's box and into the sender's.
+// the target is a ws:// URL. A message is durable before it counts: in the
+// receiver's box and in the sender's.
 type Link struct{}
 
 // Name is "link".

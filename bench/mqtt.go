@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 )
@@ -98,11 +99,11 @@ func (c *mqttConn) ask(p []byte, kind byte) error {
 	c.nc.SetReadDeadline(time.Now().Add(30 * time.Second))
 	defer c.nc.SetReadDeadline(time.Time{})
 	var b [2]byte
-	if err := readFull(c.nc, b[:]); err != nil {
+	if _, err := io.ReadFull(c.nc, b[:]); err != nil {
 		return err
 	}
 	rest := make([]byte, b[1])
-	if err := readFull(c.nc, rest); err != nil {
+	if _, err := io.ReadFull(c.nc, rest); err != nil {
 		return err
 	}
 	if b[0] != kind || len(rest) == 0 || rest[len(rest)-1] > 2 {
@@ -110,17 +111,6 @@ func (c *mqttConn) ask(p []byte, kind byte) error {
 	}
 	if kind == mqttConnack && rest[1] != 0 {
 		return fmt.Errorf("server refused the connection: return code %d", rest[1])
-	}
-	return nil
-}
-
-func readFull(nc net.Conn, b []byte) error {
-	for len(b) > 0 {
-		n, err := nc.Read(b)
-		if err != nil {
-			return err
-		}
-		b = b[n:]
 	}
 	return nil
 }
@@ -205,14 +195,21 @@ func (c *mqttConn) take(head byte, p []byte, got func([]byte)) (int, error) {
 	case mqttPuback, mqttPubcomp:
 		return 1, nil
 	case mqttPubrec:
+		if len(p) < 2 {
+			return 0, errors.New("mqtt: PUBREC is too short")
+		}
 		c.acks = append(c.acks, mqttPubrel, 2, p[0], p[1])
 	case mqttPubrel & 0xf0:
+		if len(p) < 2 {
+			return 0, errors.New("mqtt: PUBREL is too short")
+		}
 		c.acks = append(c.acks, mqttPubcomp, 2, p[0], p[1])
 	}
 	return 0, nil
 }
 
-// Close says DISCONNECT and closes.
+// Close says DISCONNECT, if the server takes it, and closes.
 func (c *mqttConn) Close() error {
+	c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	return errors.Join(c.answer([]byte{0xe0, 0}), c.nc.Close())
 }

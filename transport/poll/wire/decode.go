@@ -308,13 +308,10 @@ func (s *scanner) check(d *Draft, seen fieldSet, prefix string) {
 	}
 }
 
-// DecodeAck reads the content of a POST /v1/ack.
-func DecodeAck(in []byte) (a Ack, _ *Problem) {
-	s, err := newScanner(in)
-	if err != nil {
-		return a, err
-	}
-	seen := map[string]bool{}
+// fields reads an object, of what is called what in errors. It calls value for
+// each field, behind the colon; value reports whether there is such a one.
+func (s *scanner) fields(what string, value func(name string) bool) (seen map[string]bool) {
+	seen = map[string]bool{}
 	first := true
 	for s.expectOpen('{', &first, ""); s.more('}', &first, ""); {
 		name := string(s.raw(""))
@@ -327,6 +324,21 @@ func DecodeAck(in []byte) (a Ack, _ *Problem) {
 		}
 		seen[name] = true
 		s.expect(':', name)
+		if !value(name) {
+			s.fail(UnknownField, clip([]byte(name)), "%s has no such field", what)
+		}
+	}
+	s.end()
+	return seen
+}
+
+// DecodeAck reads the content of a POST /v1/ack.
+func DecodeAck(in []byte) (a Ack, _ *Problem) {
+	s, err := newScanner(in)
+	if err != nil {
+		return a, err
+	}
+	seen := s.fields("an acknowledgement", func(name string) bool {
 		switch name {
 		case "seq":
 			a.Seq = s.uint(name)
@@ -335,10 +347,10 @@ func DecodeAck(in []byte) (a Ack, _ *Problem) {
 		case "device":
 			a.Device = string(s.raw(name))
 		default:
-			s.fail(UnknownField, clip([]byte(name)), "an acknowledgement has no such field")
+			return false
 		}
-	}
-	s.end()
+		return true
+	})
 	switch {
 	case s.err != nil:
 	case seen["seq"] && seen["next"]:
@@ -358,19 +370,7 @@ func DecodeSignal(in []byte) (g Signal, _ *Problem) {
 	if err != nil {
 		return g, err
 	}
-	seen := map[string]bool{}
-	first := true
-	for s.expectOpen('{', &first, ""); s.more('}', &first, ""); {
-		name := string(s.raw(""))
-		if s.err != nil {
-			break
-		}
-		if seen[name] {
-			s.fail(BadJSON, clip([]byte(name)), "the field is there twice")
-			break
-		}
-		seen[name] = true
-		s.expect(':', name)
+	seen := s.fields("a signal", func(name string) bool {
 		switch name {
 		case "to":
 			g.To = string(s.raw(name))
@@ -383,10 +383,10 @@ func DecodeSignal(in []byte) (g Signal, _ *Problem) {
 				s.err.Field = name
 			}
 		default:
-			s.fail(UnknownField, clip([]byte(name)), "a signal has no such field")
+			return false
 		}
-	}
-	s.end()
+		return true
+	})
 	switch {
 	case s.err != nil:
 	case g.To == "":

@@ -173,5 +173,5 @@ type DeviceCost struct {
 // TimeFormat is how times are written: RFC 3339, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// MaxTTL bounds "expires" in seconds.
+// MaxTTL bounds an "expires" that is given in seconds.
 const MaxTTL = 100 * 365 * 24 * time.Hour

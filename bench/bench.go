@@ -252,8 +252,9 @@ func (r *run) flow(ctx context.Context, res *Result, senders, fan int) error {
 	}
 	start := time.Now()
 	var wg sync.WaitGroup
-	errs := make(chan error, len(r.conns)+len(lanes)) // of all that read, and of all that send
-	go func() {                                       // ends with ctx
+	// Room for what all say that read, and all that send: nobody may wait to say it.
+	errs := make(chan error, len(r.conns)+len(lanes))
+	go func() { // ends with ctx
 		<-ctx.Done()
 		r.closeAll() // unblocks readers
 	}()

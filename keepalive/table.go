@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -137,10 +138,13 @@ func (t *Table) Report(n Network, user string, f learn.Finding) {
 		return
 	}
 	f.At = t.now().UTC().Truncate(time.Second) // the device's clock is not believed
+	var records []mailbox.Record
 	t.mu.Lock()
 	k := t.nets[n]
 	if k == nil {
-		t.makeRoomLocked()
+		for len(t.nets) >= t.cfg.Networks {
+			records = append(records, mailbox.Record{Key: recordNet + string(t.forgetLocked())})
+		}
 		k = new(known)
 		t.nets[n] = k
 	}
@@ -156,15 +160,11 @@ func (t *Table) Report(n Network, user string, f learn.Finding) {
 		panic(err) // durations and times always marshal
 	}
 	// Not waited for: what a crash forgets is learned again.
-	t.mail.Post(&mailbox.Post{Records: []mailbox.Record{{Key: recordNet + string(n), Value: value}}})
+	t.mail.Post(&mailbox.Post{Records: append(records, mailbox.Record{Key: recordNet + string(n), Value: value})})
 }
 
-// makeRoomLocked forgets the network heard of longest ago, if there are too many.
-func (t *Table) makeRoomLocked() {
-	if len(t.nets) < t.cfg.Networks {
-		return
-	}
-	var oldest Network
+// forgetLocked forgets the network heard of longest ago.
+func (t *Table) forgetLocked() (oldest Network) {
 	var at time.Time
 	for n, k := range t.nets {
 		if heard := k.Reports[len(k.Reports)-1].At; oldest == "" || heard.Before(at) {
@@ -172,7 +172,7 @@ func (t *Table) makeRoomLocked() {
 		}
 	}
 	delete(t.nets, oldest)
-	t.mail.Post(&mailbox.Post{Records: []mailbox.Record{{Key: recordNet + string(oldest)}}})
+	return oldest
 }
 
 // Prior is what is believed of n: the weighted medians of what was found
@@ -242,14 +242,20 @@ type Known struct {
 	At      time.Time     `json:"at"`
 }
 
-// Networks lists what is known, the network heard of last first.
+// Networks lists what is known, the network heard of last first. Who asks for
+// one of them meanwhile does not wait until all are reckoned.
 func (t *Table) Networks() []Known {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	ks := make([]Known, 0, len(t.nets))
-	for n, k := range t.nets {
-		p := t.priorLocked(k)
-		ks = append(ks, Known{n, p.Good, p.Bad, len(k.Reports), p.At})
+	names := slices.Collect(maps.Keys(t.nets))
+	t.mu.Unlock()
+	ks := make([]Known, 0, len(names))
+	for _, n := range names {
+		t.mu.Lock()
+		if k := t.nets[n]; k != nil {
+			p := t.priorLocked(k)
+			ks = append(ks, Known{n, p.Good, p.Bad, len(k.Reports), p.At})
+		}
+		t.mu.Unlock()
 	}
 	slices.SortFunc(ks, func(a, b Known) int {
 		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Network, b.Network))

@@ -145,6 +145,15 @@ func TestLimits(t *testing.T) {
 	if got := tb.Interval("0"); got != time.Minute {
 		t.Errorf("a network that was forgotten: every %v", got)
 	}
+	// Opened anew with room for fewer.
+	if err := tb.mail.Put(t.Context(), mailbox.Record{Key: "x", Value: []byte("y")}); err != nil {
+		t.Fatal(err)
+	}
+	tb = open(t, tb.mail, Config{Networks: 1})
+	tb.Report("new", found(time.Minute, 0))
+	if ks := tb.Networks(); len(ks) != 1 || ks[0].Network != "new" {
+		t.Errorf("kept %+v", ks)
+	}
 }
 
 // What is kept tells neither who was there, nor where that was, nor what he

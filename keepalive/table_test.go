@@ -150,7 +150,7 @@ func TestLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	tb = open(t, tb.mail, Config{Networks: 1})
-	tb.Report("new", found(time.Minute, 0))
+	tb.Report("new", "alice", found(time.Minute, 0))
 	if ks := tb.Networks(); len(ks) != 1 || ks[0].Network != "new" {
 		t.Errorf("kept %+v", ks)
 	}

@@ -151,12 +151,32 @@ func TestUserCommands(t *testing.T) {
 		must("alice@localhost", "ls")
 		must("", "passwd", "alice", "--password", "better")
 		must("pha_", "key", "alice", "--label", "backend")
+		must("", "role", "alice", "app")
+		must("", "disable", "alice")
+		must("disabled, 1 keys", "ls")
+		must("", "enable", "alice")
+		must("alice@localhost  app  ", "ls")
 		must("", "rm", "alice")
 		mustNot("no such account", "rm", "alice")
 		mustNot("no such account", "passwd", "alice", "--password", "x")
 		if s.cmd.ProcessState == nil {
 			s.stop()
 		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	s := start(t)
+	s.users("alice")
+	out, err := s.posthouse("status")
+	for _, want := range []string{fmt.Sprint("process   ", s.cmd.Process.Pid), "accounts  1", "sessions  poll 0  xmpp 0  mqtt 0  link 0\n", "mqtt      " + s.addr["mqtt"] + "\n"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v, want %q:\n%s", err, want, out)
+		}
+	}
+	s.stop()
+	if out, err := s.posthouse("status"); err == nil || !strings.Contains(out, "no server runs on this data directory") {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }
 
@@ -178,6 +198,49 @@ func TestPasswordFromStandardInput(t *testing.T) {
 	if err := send("second"); err != nil {
 		t.Errorf("the new password: %v", err)
 	}
+}
+
+// One who is disabled is let in by nothing that he has, also where he is
+// connected, and has what was sent meanwhile when he is enabled again.
+func TestDisable(t *testing.T) {
+	s := start(t)
+	s.users("alice", "bob")
+	tail := func() *process { return spawn(t, s.env(), "", binary, "tail", "--as", "bob", "--password", "secret") }
+	send := func(text string) {
+		t.Helper()
+		if out, err := s.posthouse("send", "--as", "alice", "--password", "secret", "--to", "bob", text); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	want := func(p *process, text string) {
+		t.Helper()
+		if out, ok := p.out.await(ctx, p.exit, func(out string) bool { return strings.Contains(out, text) }); !ok {
+			t.Fatalf("printed no %q but\n%s\n%s", text, out, p.errs)
+		}
+	}
+	ends := func(p *process, why string) {
+		t.Helper()
+		select {
+		case <-p.exit:
+		case <-ctx.Done():
+			t.Fatalf("%s:\n%s", why, p.errs)
+		}
+	}
+	p := tail()
+	send("first")
+	want(p, "first")
+	if out, err := s.posthouse("user", "disable", "bob"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ends(p, "the session goes on")
+	send("second")
+	ends(tail(), "he is let in")
+	if out, err := s.posthouse("user", "enable", "bob"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want(tail(), "second")
 }
 
 // When the disk is full posts are refused by name, reading goes on, /readyz

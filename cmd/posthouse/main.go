@@ -31,6 +31,7 @@ type program struct {
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the server."`
 	User    userCmd    `cmd:"" help:"Manage accounts, whether the server runs or not."`
+	Status  statusCmd  `cmd:"" help:"Say what the running server is, what is open and who is there."`
 	Send    sendCmd    `cmd:"" help:"Send a message."`
 	Tail    tailCmd    `cmd:"" help:"Print what arrives, one JSON object a line, and acknowledge it."`
 	Bench   benchCmd   `cmd:"" help:"Load a server and say what it did."`

@@ -112,6 +112,7 @@ func TestCommandLine(t *testing.T) {
 		{"tail", 2, "missing flags: --as=USER"},
 		{"user key alice --label a --remove b", 2, "can't be used together"},
 		{"user add alice --role king", 2, "king"},
+		{"user role alice king", 2, "king"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			status, out, errs := command(t, "", strings.Fields(tt.args)...)
@@ -143,6 +144,21 @@ func TestUserCommandsOnTheData(t *testing.T) {
 	}
 	if out, _ := user("", "ls"); !strings.HasPrefix(out, "alice@localhost  user ") || !strings.Contains(out, "1 keys") {
 		t.Errorf("ls: %q", out)
+	}
+	if _, errs := user("", "role", "alice", "app"); errs != "" {
+		t.Errorf("role: %s", errs)
+	}
+	if _, errs := user("", "disable", "alice"); errs != "" {
+		t.Errorf("disable: %s", errs)
+	}
+	if out, _ := user("", "ls"); !strings.HasPrefix(out, "alice@localhost  app ") || !strings.Contains(out, "disabled, 1 keys") {
+		t.Errorf("ls of one who is disabled: %q", out)
+	}
+	if _, errs := user("", "enable", "alice"); errs != "" {
+		t.Errorf("enable: %s", errs)
+	}
+	if out, _ := user("", "ls"); strings.Contains(out, "disabled") {
+		t.Errorf("ls of one who is enabled again: %q", out)
 	}
 	if _, errs := user("", "token", "alice"); errs == "" {
 		t.Error("a token was signed without a key")

@@ -126,7 +126,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer stopStreams(nil)
 	defer stopWeb(nil)
 	d.mount(streams, ready, cfg.Pprof, page.Handler(listeners.site(cfg.Domain)), metrics.Handler(metrics.Sources{
-		Version: version(), Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Doors: d.sources(), Networks: table.Summary, Sensors: d.sensors, MQTT: d.mqttEvents, Bridges: d.mqtt.BridgeStats, Costs: core.Costs.Totals, Ready: ready,
+		Version: version(), Ready: ready,
+		Store: data.mail.Stats, Router: core.Router.Stats, Auth: data.auth.Stats, Networks: table.Summary, Costs: core.Costs.Totals,
+		Doors: d.sources(), MQTT: d.mqttEvents, Bridges: d.mqtt.BridgeStats, Sensors: d.sensors,
 	}))
 
 	socket, err := control.Listen(cfg.Data)
@@ -249,7 +251,7 @@ func (ls listeners) site(domain string) page.Site {
 func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source) {
 	fmt.Fprintf(out, "Posthouse %s for the users of %s, data in %s\n\n", version(), cfg.Domain, cfg.Data)
 	for _, l := range ls {
-		fmt.Fprintf(out, "  %-9s %-22s %s\n", l.Name, l.ln.Addr(), purposes[l.Name])
+		fmt.Fprintf(out, "  %-9s %-22s %s\n", l.Name, l.ln.Addr(), page.Purpose(l.Name))
 	}
 	fmt.Fprintln(out)
 	if file, made := cert.Made(); made {
@@ -259,18 +261,4 @@ func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source)
 		fmt.Fprintln(out, "Insecure: XMPP takes passwords without TLS.")
 	}
 	fmt.Fprintln(out, "Ready.")
-}
-
-var purposes = map[string]string{
-	"http":    "poll, WebSockets at /link /mqtt /xmpp-websocket, /metrics",
-	"https":   "the same with TLS",
-	"mqtt":    "MQTT 3.1.1 and 5.0",
-	"mqtts":   "MQTT with TLS",
-	"mqtt-sn": "MQTT-SN 1.2 over UDP, for sensors",
-	"xmpp":    "XMPP with STARTTLS",
-	"xmpps":   "XMPP with TLS",
-	"link":    "the long connection of posthouse send and tail",
-	"links":   "the same with TLS",
-
-	"link-quic": "the same over QUIC, on UDP",
 }

@@ -19,12 +19,15 @@ import (
 // userCmd manages accounts: through the socket of the server that has the data
 // directory open, or on the data itself when none runs.
 type userCmd struct {
-	Add    userAddCmd    `cmd:"" help:"Make an account."`
-	Rm     userRmCmd     `cmd:"" help:"Remove an account, with its messages."`
-	Ls     userLsCmd     `cmd:"" help:"List the accounts."`
-	Passwd userPasswdCmd `cmd:"" help:"Change a password; the user's sessions end."`
-	Key    userKeyCmd    `cmd:"" help:"Make, list or remove an account's application keys, for back ends."`
-	Token  userTokenCmd  `cmd:"" help:"Sign a bearer token, with the first key of auth.tokens.keys that can."`
+	Add     userAddCmd     `cmd:"" help:"Make an account."`
+	Rm      userRmCmd      `cmd:"" help:"Remove an account, with its messages."`
+	Ls      userLsCmd      `cmd:"" help:"List the accounts."`
+	Passwd  userPasswdCmd  `cmd:"" help:"Change a password; the user's sessions end."`
+	Role    userRoleCmd    `cmd:"" help:"Give an account another role; the user's sessions end."`
+	Disable userDisableCmd `cmd:"" help:"Refuse an account's logins, by keys and tokens too, and end its sessions. Messages to it are kept."`
+	Enable  userEnableCmd  `cmd:"" help:"Take the logins of an account again that was disabled."`
+	Key     userKeyCmd     `cmd:"" help:"Make, list or remove an account's application keys, for back ends."`
+	Token   userTokenCmd   `cmd:"" help:"Sign a bearer token, with the first key of auth.tokens.keys that can."`
 }
 
 // accounts calls do with the accounts of the data directory that s names.
@@ -99,6 +102,34 @@ type userRmCmd struct {
 
 func (c *userRmCmd) Run(ctx context.Context, p *program) error {
 	return c.accounts(ctx, p, func(a control.Accounts) error { return a.Remove(ctx, c.User) })
+}
+
+type userRoleCmd struct {
+	User string    `arg:"" help:"Whose account it is."`
+	Role auth.Role `arg:"" help:"user, app or admin."`
+	settings
+}
+
+func (c *userRoleCmd) Run(ctx context.Context, p *program) error {
+	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetRole(ctx, c.User, c.Role) })
+}
+
+type userDisableCmd struct {
+	User string `arg:"" help:"Whose account it is."`
+	settings
+}
+
+func (c *userDisableCmd) Run(ctx context.Context, p *program) error {
+	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, true) })
+}
+
+type userEnableCmd struct {
+	User string `arg:"" help:"Whose account it is."`
+	settings
+}
+
+func (c *userEnableCmd) Run(ctx context.Context, p *program) error {
+	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, false) })
 }
 
 type userLsCmd struct{ settings }

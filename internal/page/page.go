@@ -44,7 +44,9 @@ type Door struct {
 	Addr string
 }
 
-// purposes says what a door is for.
+// Purpose says what the door of that name is for.
+func Purpose(name string) string { return purposes[name] }
+
 var purposes = map[string]string{
 	"http":    "HTTP: send, poll, events, and WebSockets",
 	"https":   "HTTP with TLS",
@@ -171,7 +173,7 @@ func look(site Site, r *http.Request) view {
 		}
 		ip, err := netip.ParseAddr(h)
 		v.Ports[d.Name] = p
-		v.Doors = append(v.Doors, shown{d.Name, p, purposes[d.Name], err == nil && ip.IsLoopback() || h == "localhost"})
+		v.Doors = append(v.Doors, shown{d.Name, p, Purpose(d.Name), err == nil && ip.IsLoopback() || h == "localhost"})
 	}
 	return v
 }

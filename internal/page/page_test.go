@@ -36,6 +36,18 @@ func body(resp *http.Response) string {
 
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
+// The text is in columns, however long the names are.
+func TestColumns(t *testing.T) {
+	s := site
+	s.Open = append(s.Open, Door{"link-quic", "0.0.0.0:7402"})
+	b := body(get(s, "h:1", "*/*", nil))
+	for _, want := range []string{"\n  http       8080  HTTP: ", "\n  link-quic  7402  our own long connection over QUIC, on UDP\n"} {
+		if !strings.Contains(b, want) {
+			t.Errorf("no %q:\n%s", want, b)
+		}
+	}
+}
+
 func TestKinds(t *testing.T) {
 	for accept, want := range map[string]string{
 		browser: "text/html; charset=utf-8", "*/*": "text/plain; charset=utf-8", "": "text/plain; charset=utf-8",

@@ -142,7 +142,7 @@ func (t *Table) Report(n Network, user string, f learn.Finding) {
 	t.mu.Lock()
 	k := t.nets[n]
 	if k == nil {
-		for len(t.nets) >= t.cfg.Networks {
+		for len(t.nets) > 0 && len(t.nets) >= t.cfg.Networks {
 			records = append(records, mailbox.Record{Key: recordNet + string(t.forgetLocked())})
 		}
 		k = new(known)

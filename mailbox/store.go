@@ -44,7 +44,7 @@ type Retention struct {
 	// Count is how many entries a box keeps. Zero means all.
 	Count int
 	// IDs is how long the id of a message is remembered, so that a retry is
-	// known as one. Zero means as long as Age.
+	// known as one. Zero means what age says.
 	IDs time.Duration
 	// Cursors is how long the cursor of a device that never comes is kept.
 	// Zero means for ever.

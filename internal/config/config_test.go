@@ -102,6 +102,28 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Below zero is no number of anything, except where the option says what it means.
+func TestNegative(t *testing.T) {
+	tried := 0
+	for _, o := range Options() {
+		f, _ := o.owner.FieldByName(o.field)
+		if k := f.Type.Kind(); k < reflect.Int || k > reflect.Int64 || o.Key == "log.level" {
+			continue
+		}
+		tried++
+		_, err := Load(Sources{Flags: map[string]string{o.Key: "-1"}})
+		if f.Type == reflect.TypeFor[time.Duration]() {
+			_, err = Load(Sources{Flags: map[string]string{o.Key: "-1s"}})
+		}
+		if may := strings.Contains(o.Doc, "negative"); may != (err == nil) {
+			t.Errorf("%s: %v", o.Key, err)
+		}
+	}
+	if tried < 50 {
+		t.Errorf("only %d options are numbers", tried)
+	}
+}
+
 // All mistakes of a file are told at once.
 func TestAllMistakes(t *testing.T) {
 	_, err := Load(Sources{File: write(t, "a1: 1\npprof: x\n")})

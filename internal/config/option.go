@@ -163,9 +163,17 @@ func (o Option) records() reflect.Type {
 }
 
 // set gives the option the values said by texts; only a list takes more or
-// fewer than one.
+// fewer than one. A number below zero is taken by those that say what it means.
 func (o Option) set(c *Config, texts ...string) error {
-	return assign(reflect.ValueOf(c).Elem().FieldByIndex(o.index), texts...)
+	v := reflect.ValueOf(c).Elem().FieldByIndex(o.index)
+	if err := assign(v, texts...); err != nil {
+		return err
+	}
+	_, word := v.Addr().Interface().(encoding.TextUnmarshaler)
+	if v.CanInt() && v.Int() < 0 && !word && !strings.Contains(o.Doc, "negative means") {
+		return fmt.Errorf("%s is less than nothing", texts[0])
+	}
+	return nil
 }
 
 func assign(v reflect.Value, texts ...string) error {

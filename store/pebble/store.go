@@ -24,7 +24,7 @@ type Options struct {
 	// for ever.
 	Retention mailbox.Retention `config:"-"`
 	// Sweep is how often the retention is applied. Default 10 minutes;
-	// negative means only by [Store.Trim].
+	// negative means never.
 	Sweep time.Duration
 	// Queue is how many posts may wait for the committer before Append blocks.
 	// Default 65,536.

@@ -383,7 +383,7 @@ func (l *link) Closed(why error) {
 	if l.signals != nil {
 		l.hideAll()
 	}
-	l.d.core.Log.Info("link: session ended", "user", who.User, "device", who.Device, "reason", why)
+	l.d.core.Log.Info("session ended", "door", "link", "user", who.User, "device", who.Device, "reason", why)
 	l.held, l.first, l.last = nil, nil, nil
 }
 

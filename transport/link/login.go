@@ -226,7 +226,7 @@ func (l *link) verified(r *login) {
 	l.d.stats.welcomed.Add(1)
 	l.d.stats.sessions.Add(1)
 	l.c.Meter().Login(now)
-	l.d.core.Log.Info("link: session began", "user", r.who.User, "device", r.who.Device, "peer", l.c.Remote(), "cursor", r.s.Acked())
+	l.d.core.Log.Info("session began", "door", "link", "user", r.who.User, "device", r.who.Device, "from", l.c.Remote().Addr())
 	cursor := uint64(r.s.Acked())
 	l.out = frame.MsgWriter{Place: cursor, Time: now.UnixMilli()}
 	l.acked, l.mark = cursor, cursor

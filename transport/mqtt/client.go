@@ -483,7 +483,7 @@ func (c *client) stop(why error) {
 	if c.s != nil {
 		c.srv.core.Costs.Book(c.user(), c.device(), router.MQTT.String(), c.c.Meter())
 		c.leave()
-		c.srv.log.Debug("session ended", "user", c.user(), "device", c.device(), "reason", why)
+		c.srv.log.Info("session ended", "user", c.user(), "device", c.device(), "reason", why)
 	} else if key := c.key(); key != "" {
 		c.srv.sessions.leave(key, c, true)
 	}

@@ -266,7 +266,7 @@ func (c *client) enter() error {
 	c.start(s)
 	c.setAlarm()
 	c.c.PauseRead(false)
-	c.srv.log.Debug("session began", "user", c.user(), "device", c.device(), "version", c.version)
+	c.srv.log.Info("session began", "user", c.user(), "device", c.device(), "from", c.c.Remote().Addr(), "version", c.version)
 	return c.settle()
 }
 

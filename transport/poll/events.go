@@ -70,11 +70,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	h.Set("X-Accel-Buffering", "no") // a proxy that collects answers would hold it back
 	s.count.streams.Add(1)
 	defer s.count.streams.Add(-1)
-	s.log.Info("session starts", "door", "poll", "user", who.User, "device", who.Device, "way", "events")
+	s.log.Info("session began", "door", "poll", "user", who.User, "device", who.Device, "from", s.remote(r))
 	st := &stream{s: s, w: w, rc: http.NewResponseController(w), ss: ss, who: who, ear: e,
 		scratch: make([]mailbox.Entry, 0, 64)}
 	why := st.run(r, rd, who.Expires)
-	s.log.Info("session ends", "door", "poll", "user", who.User, "device", who.Device, "way", "events", "reason", why)
+	s.log.Info("session ended", "door", "poll", "user", who.User, "device", who.Device, "reason", why)
 	return nil
 }
 

@@ -99,7 +99,7 @@ func (x *client) enter(sess *router.Session) {
 	x.c.Meter().Login(x.since)
 	x.proceed(atSession)
 	x.setAlarm()
-	x.s.core.Log.Info("xmpp: session", "user", x.bare, "device", x.who.Device, "from", x.remote())
+	x.s.core.Log.Info("session began", "door", "xmpp", "user", x.bare, "device", x.who.Device, "from", x.remote())
 }
 
 var errBusy = errors.New("xmpp: too much waits for the disk")

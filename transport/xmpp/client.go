@@ -604,7 +604,7 @@ func (x *client) Closed(why error) {
 	if r.sm == nil || !r.sm.keep || !x.s.lost.hold(r) {
 		r.leave()
 	}
-	x.s.core.Log.Info("xmpp: session ended", "user", r.bare, "device", r.who.Device, "why", why)
+	x.s.core.Log.Info("session ended", "door", "xmpp", "user", r.bare, "device", r.who.Device, "reason", why)
 }
 
 func (x *client) remote() netip.Addr {

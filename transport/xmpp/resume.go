@@ -220,5 +220,5 @@ func (x *client) resumeFrom(r *resource) {
 	x.c.Meter().Login(x.c.Now())
 	r.sess = x.s.core.Router.AttachAt(router.XMPP, r.who, (*bell)(x), r.at)
 	x.ask()
-	x.s.core.Log.Info("xmpp: session resumed", "user", r.bare, "device", r.who.Device, "from", x.remote())
+	x.s.core.Log.Info("session resumed", "door", "xmpp", "user", r.bare, "device", r.who.Device, "from", x.remote())
 }

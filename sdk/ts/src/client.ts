@@ -1,42 +1,20 @@
-import type { Clock } from './clock.js';
 import { Connector } from './connector.js';
-import { type Credentials, Identity, Renewal } from './credentials.js';
+import { Identity, Renewal } from './credentials.js';
 import { entryOf } from './draft.js';
 import { Emitter } from './events.js';
 import { type Handler, Inbox } from './inbox.js';
+import { loop } from './loop.js';
 import { Outbox } from './outbox.js';
 import { Presence } from './presence.js';
 import { quiet, unless } from './promises.js';
 import { Pulse } from './pulse.js';
 import { Questions } from './questions.js';
-import type { Entry, State, Store } from './store/store.js';
-import { ClosedError, type ConnectionState, type Device, type Draft, type Events, type Receipt } from './types.js';
+import { withRecent } from './recent.js';
+import type { Entry, State } from './store/store.js';
+import { ClosedError, type ConnectionState, type Device, type Draft, type Events, type Message, type Receipt } from './types.js';
 import { Wake } from './wake.js';
 import { type Connection, type End, type Login, lost, type Way, type Welcomed } from './way.js';
-
-export interface ClientOptions {
-  credentials: Credentials;
-  device: string;
-  network: string;
-  store: Store;
-  /** Whether a user who asks may know that this device is online. */
-  showTo?: (address: string) => boolean;
-  /** In the background, for how many milliseconds the server may hold messages that can wait; not at all if zero. */
-  hold?: number;
-  /** Whether those of normal urgency can wait, too. */
-  holdNormal?: boolean;
-  trace: ((line: string) => void) | undefined;
-}
-
-/** What a client needs of the world. */
-export interface World {
-  ways: Way[];
-  clock: Clock;
-  /** In [0, 1). */
-  random: () => number;
-  /** What the ids of this client's messages begin with. */
-  prefix: string;
-}
+import type { ClientOptions, World } from './world.js';
 
 const longestHold = 86_400_000; // more than a server allows
 const goodbyeTime = 2_000; // for the application to be done with a message
@@ -113,7 +91,7 @@ export class Client {
       login: () => this.#login(),
       renews: () => this.#identity.renews,
       worked: () => this.#kept.ways?.[this.#network],
-      remember: (way) => this.#keepSoon({ ways: { ...this.#kept.ways, [this.#network]: way } }),
+      remember: (way) => this.#keepSoon({ ways: withRecent(this.#kept.ways, this.#network, way) }),
       become: (s) => this.#events.emit('state', s),
       gone: (unanswered, end) => this.#gone(unanswered, end),
       unwanted: (end) => void this.#close(new ClosedError(end.code, end.text)),
@@ -153,6 +131,20 @@ export class Client {
   /** How it is connected now. */
   get state(): ConnectionState {
     return this.#connector.state;
+  }
+
+  /** Resolves when the client is connected, now or later. It is rejected with a ClosedError if the client is closed before. */
+  connected(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (this.#closed) reject(this.#closed);
+        else if (this.#connector.online) resolve();
+        else return;
+        stop();
+      };
+      const stop = this.on('state', look);
+      look();
+    });
   }
 
   /** The account's address, once it has been connected. */
@@ -197,10 +189,22 @@ export class Client {
    * Handles messages, one after another, in order. A message is acknowledged
    * when the promise of its handler has resolved: by then the application must
    * have stored it, for it will not come again. If the handler throws it is
-   * called again with the same message, after a while.
+   * called again with the same message, after a while. There is one handler,
+   * the last one given; without any, messages wait.
    */
   onMessage(h: Handler): void {
     this.#inbox.handle(h);
+  }
+
+  /**
+   * The messages, for a loop instead of a handler: for await (const m of
+   * client.messages()). A message is acknowledged when the loop comes round
+   * for the next; one that the loop is left with comes again. The loop ends
+   * when the application closes the client, and throws a ClosedError if the
+   * client is closed for another reason.
+   */
+  messages(): AsyncGenerator<Message, void, undefined> {
+    return loop(this.#inbox, { closed: () => (this.state.state === 'closed' ? this.#closed : undefined), watch: (f) => this.on('state', f) });
   }
 
   /**

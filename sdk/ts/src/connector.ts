@@ -1,6 +1,6 @@
 import { Alarm, backOff, type Clock } from './clock.js';
 import type { Entry } from './store/store.js';
-import type { ClosedError, ConnectionState } from './types.js';
+import type { ClosedError, ConnectionState, EndCode } from './types.js';
 import { type Connection, type End, type Go, type Login, lost, type Owner, type Way } from './way.js';
 
 /** Whom a Connector connects: besides, its end hears what the connection tells. */
@@ -232,7 +232,7 @@ export class Connector {
     if (end.code === 'network' || end.code === 'place' || back || (end.unheard && this.#online)) wait = 0;
     if (!this.#online) this.#tries++;
     this.#online = false;
-    this.#become({ state: 'waiting', again: wait, way: this.way.name, reason: { code: end.code, text: end.text } });
+    this.#become({ state: 'waiting', again: wait, way: this.way.name, reason: { code: end.code as EndCode, text: end.text } });
     this.#alarm.set(now + wait);
   }
 

@@ -1,4 +1,5 @@
 import { type Finding, Learner, unknown } from './learn.js';
+import { withRecent } from './recent.js';
 import type { Change } from './way.js';
 
 const verdict = 60_000; // in which a sign of life shows that the network is there
@@ -117,7 +118,7 @@ export class Heartbeats {
     this.#learner.ended(Math.floor(silence), how, now);
     const f = this.#learner.finding;
     if (f.good === before.good && f.bad === before.bad) return false;
-    this.#findings = { ...this.#findings, [this.#network]: f };
+    this.#findings = withRecent(this.#findings, this.#network, f);
     this.#untold = true;
     return true;
   }

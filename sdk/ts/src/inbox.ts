@@ -49,6 +49,12 @@ export class Inbox {
     this.#go();
   }
 
+  /** Takes the handler away. What it was just given it is not done with: the next one gets it. */
+  release(): void {
+    this.#handler = undefined;
+    this.#era++;
+  }
+
   /** Takes a message that came. */
   push(m: Message): void {
     if (m.seq <= this.#got) return; // had it before the connection broke

@@ -35,11 +35,11 @@ function follow(client: Client): void {
   shown();
 }
 
-export { Client } from './client.js';
+export type { Client } from './client.js';
 export type { Handler } from './inbox.js';
-export { type Bounds, type Finding, Learner, type Outcome } from './learn.js';
+export type { Finding } from './learn.js';
 export type { Options } from './options.js';
 export { indexedDBStore } from './store/indexeddb.js';
 export { memoryStore } from './store/memory.js';
 export type { Entry, State, Store } from './store/store.js';
-export { type Attr, ClosedError, type ConnectionState, type Device, type Draft, type Events, Message, OfflineError, type Receipt, RefusedError, type Signal, type Urgency } from './types.js';
+export { type Attr, type ClosedCode, ClosedError, type ConnectionState, type Device, type Draft, type EndCode, type Events, Message, OfflineError, type Receipt, type RefusedCode, RefusedError, type Signal, type Urgency } from './types.js';

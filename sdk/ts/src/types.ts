@@ -114,29 +114,68 @@ export interface Signal {
   data: Uint8Array;
 }
 
+/** Why a message is refused. A newer server may have other reasons, which are code- and a number. */
+export type RefusedCode =
+  | 'unknown-recipient' // there is no such recipient
+  | 'too-large' // for the server
+  | 'conflict' // the id was used before, for another message
+  | 'invalid' // it holds what it may not
+  | 'forbidden' // the sender may not write there
+  | 'remote' // the recipient is at a server that cannot be reached
+  | 'expired' // before it could be sent
+  | `code-${number}`;
+
 /** The server will not store a message. */
 export class RefusedError extends Error {
   override name = 'RefusedError';
   readonly id: string;
-  /** "unknown-recipient", "too-large", "conflict", "invalid", "forbidden", "remote"; or "expired" before it could be sent. */
-  readonly code: string;
+  readonly code: RefusedCode;
 
   constructor(id: string, code: string, text = '') {
     super(`refused: ${code}${text === '' ? '' : `: ${text}`}`);
     this.id = id;
-    this.code = code;
+    this.code = code as RefusedCode;
   }
 }
+
+/** Why a client is closed. A newer server may have other reasons, which are code- and a number. */
+export type ClosedCode =
+  | 'done' // the application has closed it
+  | 'denied' // the credentials are not good
+  | 'expired' // the token has ended, and nothing brings another
+  | 'replaced' // the same device has connected elsewhere
+  | 'removed' // the device or the account was removed, or its password changed
+  | 'insecure' // a password, and no TLS
+  | 'forbidden' // to a page of this origin
+  | 'upgrade-required' // the server does not speak this version of the protocol
+  | 'wrong-account' // the store is of another
+  | 'store' // the store cannot be loaded
+  | 'protocol' // this client broke the protocol: a bug, as are the next two
+  | 'frame-too-long'
+  | 'bad-ack'
+  | `code-${number}`;
+
+/** Why a connection ended, or did not come about. */
+export type EndCode =
+  | ClosedCode
+  | 'lost' // something on the way, or the server has died
+  | 'network' // it was changed
+  | 'token' // none came
+  | 'place' // it began elsewhere than wanted
+  | 'draining' // the server restarts
+  | 'busy' // the server has too much to do
+  | 'idle' // the server heard nothing for too long
+  | 'timeout' // the server heard no hello
+  | 'internal'; // the server failed
 
 /** The client is closed: by the application, or because the server does not want it back. */
 export class ClosedError extends Error {
   override name = 'ClosedError';
-  /** "done", "denied", "replaced", "removed", "upgrade-required", "insecure", "wrong-account", … */
-  readonly code: string;
+  readonly code: ClosedCode;
 
   constructor(code: string, text = '') {
     super(`closed: ${code}${text === '' ? '' : `: ${text}`}`);
-    this.code = code;
+    this.code = code as ClosedCode;
   }
 }
 
@@ -148,8 +187,8 @@ export interface ConnectionState {
   way?: 'tcp' | 'websocket' | 'poll';
   /** Milliseconds to the next attempt, when waiting. */
   again?: number;
-  /** Why the last connection ended: a word, and more for people. */
-  reason?: { code: string; text: string };
+  /** Why the last connection ended, and more for people. */
+  reason?: { code: EndCode; text: string };
 }
 
 /** What a client tells, by the name of the event. */

@@ -14,16 +14,9 @@ import { encode } from '../src/codec/frame.js';
 import { LinkWay } from '../src/linkway.js';
 import { PollWay } from '../src/pollway.js';
 import { memoryStore } from '../src/store/memory.js';
-import { Message } from '../src/types.js';
-import { House } from './support/house.js';
+import { House, message } from './support/house.js';
 import { here } from './support/paths.js';
 import { settle, VirtualClock } from './support/time.js';
-
-const message = (seq: number): Message =>
-  new Message({
-    seq, prev: seq - 1, id: `m${seq}`, from: 'bob@localhost', to: 'alice@localhost', device: '', time: new Date(0), expires: undefined,
-    type: 'text/plain; charset=utf-8', urgency: 'normal', attrs: [], left: 0, data: new Uint8Array(0),
-  });
 
 test('the message that is being handled is waited for, kept and acknowledged, and no other is begun', async () => {
   const store = memoryStore();

@@ -5,12 +5,13 @@ import { test } from 'node:test';
 import { deflateRawSync } from 'node:zlib';
 
 import { ProtocolError, Reader, Writer } from '../src/codec/bytes.js';
-import { urgencyWords } from '../src/codec/codes.js';
+import { closeWords, refusedWords, urgencyWords } from '../src/codec/codes.js';
 import { decode, encode, type Frame, next, Splitter } from '../src/codec/frame.js';
 import { inflate } from '../src/codec/inflate.js';
 import { newMsg, newSend } from '../src/codec/message.js';
 import { type Delivered, MsgReader, SendWriter } from '../src/codec/stream.js';
 import { format, hex } from '../src/codec/text.js';
+import type { EndCode, RefusedCode } from '../src/types.js';
 import { testdata } from './support/paths.js';
 import { parse, unhex } from './support/parse.js';
 import { random } from './support/random.js';
@@ -193,6 +194,12 @@ test('random conversations mean the same on both sides', () => {
       assert.deepEqual([sr.to(sw.to(to)), sr.id(sw.id(id))], [to, id]);
     }
   }
+});
+
+test('the reasons that an application may be told are those of the protocol, and more', () => {
+  const refused: (RefusedCode | 'unavailable' | 'internal' | '')[] = [...refusedWords]; // it does not compile else
+  const closed: (EndCode | '')[] = [...closeWords];
+  assert.ok(refused.length > 0 && closed.length > 0);
 });
 
 test('urgency has four words', () => {

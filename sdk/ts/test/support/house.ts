@@ -1,10 +1,19 @@
 // A client in virtual time whose network is what a test says.
 
-import { Client, type ClientOptions } from '../../src/client.js';
+import { Client } from '../../src/client.js';
 import { memoryStore } from '../../src/store/memory.js';
 import type { Entry } from '../../src/store/store.js';
 import type { Connection, Login, Owner, Way } from '../../src/way.js';
+import type { ClientOptions } from '../../src/world.js';
+import { Message } from '../../src/types.js';
 import { VirtualClock } from './time.js';
+
+/** The message at a place. */
+export const message = (seq: number): Message =>
+  new Message({
+    seq, prev: seq - 1, id: `m${seq}`, from: 'bob@localhost', to: 'alice@localhost', device: '', time: new Date(0), expires: undefined,
+    type: 'text/plain; charset=utf-8', urgency: 'normal', attrs: [], left: 0, data: new Uint8Array(0),
+  });
 
 /** A connection that takes what there is to send and lets the test answer. */
 export class FakeConnection implements Connection {

@@ -22,7 +22,7 @@
 import assert from 'node:assert/strict';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 
-import { Client, type ClientOptions } from '../../src/client.js';
+import { Client } from '../../src/client.js';
 import type { Credentials } from '../../src/credentials.js';
 import { decode, encode, Splitter } from '../../src/codec/frame.js';
 import { duration, format, hex } from '../../src/codec/text.js';
@@ -30,6 +30,7 @@ import type { Urgency } from '../../src/codec/codes.js';
 import { LinkWay } from '../../src/linkway.js';
 import { memoryStore } from '../../src/store/memory.js';
 import type { CarrierEvents } from '../../src/way.js';
+import type { ClientOptions } from '../../src/world.js';
 import { millis, parse, unhex } from './parse.js';
 import { settle, VirtualClock } from './time.js';
 

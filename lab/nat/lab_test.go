@@ -55,7 +55,7 @@ func run(m *testing.M) int {
 func need(t *testing.T) {
 	t.Helper()
 	if os.Getenv("POSTHOUSE_E2E") != "all" {
-		t.Skip("takes five minutes, and wants the machine for itself: set POSTHOUSE_E2E=all")
+		t.Skip("takes nine minutes, and wants the machine for itself: set POSTHOUSE_E2E=all")
 	}
 	out, err := exec.Command("bash", "./carrier-nat.sh", "check").CombinedOutput()
 	if err == nil {
@@ -157,13 +157,18 @@ type device struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 
-	mu     sync.Mutex
-	events []event       // guarded by mu
-	last   event         // guarded by mu; the last of stats
-	alive  [2]time.Time  // guarded by mu; when something got through last, or was sent to see whether it does, and the time before
-	deaf   time.Duration // guarded by mu; at most so long nothing could have
-	more   chan struct{} // guarded by mu; closed and replaced at every event
-	over   bool          // guarded by mu
+	mu      sync.Mutex
+	right   func(beat time.Duration) bool // guarded by mu; what it is to learn, if anything
+	sent    map[string]time.Time          // guarded by mu; what send was called with
+	events  []event                       // guarded by mu
+	last    event                         // guarded by mu; the last of stats
+	network string                        // guarded by mu; that it is on
+	before  uint64                        // guarded by mu; probes on those that it was on before
+	probes  uint64                        // guarded by mu; how many there had been when the beat was right; zero is not yet
+	alive   [2]time.Time                  // guarded by mu; when something got through last, or was sent to see whether it does, and the time before
+	deaf    time.Duration                 // guarded by mu; at most so long nothing could have
+	more    chan struct{}                 // guarded by mu; closed and replaced at every event
+	over    bool                          // guarded by mu
 }
 
 func (l *lab) start(ns string, r role) *device {
@@ -181,7 +186,7 @@ func (l *lab) run(cmd *exec.Cmd, r role) *device {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	d := &device{t: l.t, cmd: cmd, more: make(chan struct{})}
+	d := &device{t: l.t, cmd: cmd, network: carrier, sent: map[string]time.Time{}, more: make(chan struct{})}
 	d.cmd.Env = append(d.cmd.Environ(), roleEnv+"="+string(text))
 	d.cmd.Stderr = os.Stderr
 	out, err := d.cmd.StdoutPipe()
@@ -211,6 +216,9 @@ func (d *device) read(out io.Reader) {
 		}
 		d.mu.Lock()
 		d.weigh(e)
+		if d.probes == 0 && d.right != nil && e.St.Network == d.network && d.right(e.St.Interval) {
+			d.probes = d.last.St.Probes // the next one may have begun already
+		}
 		if e.What == "stats" {
 			d.last = e
 		} else {
@@ -240,6 +248,52 @@ func (d *device) weigh(e event) {
 	}
 }
 
+// learns says what the device is to learn.
+func (d *device) learns(right func(beat time.Duration) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.right = right
+}
+
+// broken says that the connection is broken on purpose now: before that it was
+// not deaf.
+func (d *device) broken(at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.alive = [2]time.Time{at, at}
+}
+
+// moves tells the device that it is on another network, where it begins anew.
+func (d *device) moves(network string) {
+	d.mu.Lock()
+	d.network, d.before, d.probes = network, d.last.St.Probes, 0
+	d.mu.Unlock()
+	d.send(moved + network)
+}
+
+// found is how many probes it took until the beat was right, zero if it is not,
+// and how many there were in all, on the network that it is on.
+func (d *device) found() (right, all uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.probes - min(d.before, d.probes), d.last.St.Probes - d.before
+}
+
+// slowestTo is how long a message of d's took to the other at most, of those
+// that have arrived.
+func (d *device) slowestTo(other *device) (slowest time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	for _, e := range other.events {
+		if at, ok := d.sent[e.Text]; ok && e.What == "got" {
+			slowest = max(slowest, e.At.Sub(at))
+		}
+	}
+	return slowest
+}
+
 // await returns the first event that ok says yes to.
 func (d *device) await(what string, patience time.Duration, ok func(event) bool) event {
 	d.t.Helper()
@@ -265,7 +319,12 @@ func (d *device) await(what string, patience time.Duration, ok func(event) bool)
 	}
 }
 
-func (d *device) send(text string) { fmt.Fprintln(d.in, text) }
+func (d *device) send(text string) {
+	d.mu.Lock()
+	d.sent[text] = time.Now()
+	d.mu.Unlock()
+	fmt.Fprintln(d.in, text)
+}
 
 // texts are the messages received, or stored.
 func (d *device) texts(what string) (list []string) {

@@ -45,6 +45,9 @@ type event struct {
 	St   link.Stats `json:",omitzero"`
 }
 
+// carrier is what the network is called.
+const carrier = "carrier"
+
 // moved begins a line that is not a message but says that the device is on
 // another network now.
 const moved = "network: "
@@ -69,7 +72,7 @@ func phone(text string) error {
 	cfg := link.Config{
 		Options: client.Options{Addr: r.Addr, User: r.User, Password: "secret", Device: r.Device,
 			TLS: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}}, // the lab has no way out
-		Network: "carrier", Heartbeat: r.Heartbeat, Learn: learn.Config{Min: r.Min, Max: r.Max},
+		Network: carrier, Heartbeat: r.Heartbeat, Learn: learn.Config{Min: r.Min, Max: r.Max},
 	}
 	if r.QUIC {
 		cfg.Dial = quic.Dialer(quic.Config{Options: cfg.Options})

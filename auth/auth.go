@@ -75,6 +75,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -119,6 +120,8 @@ var (
 type Config struct {
 	// Domain is the domain of the accounts, in canonical form. Set by the server.
 	Domain string `config:"-"`
+	// Log is told of wrong passwords. Nil means nobody is.
+	Log *slog.Logger `config:"-"`
 	// Iterations is how often a new password is hashed (PBKDF2), by us and by
 	// each client that uses SCRAM; more is slower for both and for whoever
 	// steals the store. At least 4096. Accounts keep the number they were made
@@ -159,7 +162,9 @@ type Auth struct {
 	macKey []byte // of this process, for what is remembered of passwords
 	tokens *tokens
 	slow   *backoff
-	pool   pool
+
+	elsewhere string // a domain of accounts, if none is of ours; fixed after Open
+	pool      pool
 
 	hashing chan struct{} // as many as may hash at once: they use up a processor each
 	inLine  atomic.Int64  // wait for a place in hashing
@@ -242,10 +247,23 @@ func Open(ctx context.Context, mail *mailbox.Mail, cfg Config) (*Auth, error) {
 	if a.secret, err = openSecret(ctx, mail); err != nil {
 		return nil, fmt.Errorf("auth: read secret: %w", err)
 	}
+	if a.cfg.Log == nil {
+		a.cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ours := false
 	err = mail.Scan(ctx, userPrefix, func(key string, _ []byte) bool {
-		a.names.add(strings.TrimPrefix(key, userPrefix))
+		user := strings.TrimPrefix(key, userPrefix)
+		a.names.add(user)
+		if _, domain, _ := strings.Cut(user, "@"); domain == cfg.Domain {
+			ours = true
+		} else {
+			a.elsewhere = domain
+		}
 		return true
 	})
+	if ours {
+		a.elsewhere = ""
+	}
 	if err != nil {
 		return nil, fmt.Errorf("auth: read accounts: %w", err)
 	}
@@ -276,6 +294,10 @@ func (a *Auth) Close() { a.pool.close() }
 // Exists reports whether user, a canonical bare address, is an account. It
 // does not block.
 func (a *Auth) Exists(user string) bool { return a.names.has(user) }
+
+// Elsewhere names a domain that had accounts when Auth was opened while ours had
+// none, which looks like a domain that was forgotten to be said.
+func (a *Auth) Elsewhere() string { return a.elsewhere }
 
 // Go runs check, which may block, on one of a bounded number of goroutines. It
 // does not block itself; false means that too many wait already (ErrBusy), or

@@ -257,7 +257,7 @@ func (s *SCRAM) final(ctx context.Context, in string) ([]byte, error) {
 		}
 	}
 	if err != nil || !s.conv.Valid() {
-		s.auth.slow.failed(name, s.from)
+		s.auth.wrong(s.user, name, s.from)
 		return nil, ErrDenied
 	}
 	s.auth.slow.succeeded(name, s.from)

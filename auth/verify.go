@@ -29,6 +29,13 @@ func contain(err *error) {
 	}
 }
 
+// wrong takes note of a wrong password. There are not many in a second: more are
+// delayed, or not looked at.
+func (a *Auth) wrong(user string, name nameHash, from netip.Addr) {
+	a.slow.failed(name, from)
+	a.cfg.Log.Info("wrong password", "user", user, "from", from)
+}
+
 func (a *Auth) count(err error) {
 	switch {
 	case err == nil:
@@ -117,7 +124,7 @@ func (a *Auth) verifyPassword(ctx context.Context, user, password string, from n
 	right := subtle.ConstantTimeCompare(got.stored, k.stored) == 1
 	if !right || bad || acc == nil || acc.disabled {
 		if !counted {
-			a.slow.failed(name, from)
+			a.wrong(user, name, from)
 		}
 		return Who{}, ErrDenied
 	}
@@ -155,7 +162,7 @@ func (a *Auth) recall(user string, name nameHash, sum [32]byte, from netip.Addr)
 		return Who{}, false, false
 	}
 	if subtle.ConstantTimeCompare(sum[:], v.mac[:]) != 1 {
-		a.slow.failed(name, from)
+		a.wrong(user, name, from)
 		return Who{}, false, true
 	}
 	a.stats.remembered.Add(1)

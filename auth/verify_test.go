@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,22 @@ func TestPassword(t *testing.T) {
 	must(t, a.SetRole(ctx, "alice", RoleAdmin))
 	if who, err := a.Verify(ctx, Credential{User: "alice", Password: "other", From: here}); who.Role != RoleAdmin || err != nil {
 		t.Error(who, err)
+	}
+}
+
+// A wrong password is a line of the log, in which it does not stand.
+func TestWrongPasswordIsLogged(t *testing.T) {
+	var log strings.Builder
+	a := newAlice(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	a.Verify(t.Context(), Credential{User: "alice", Password: "guess", From: here})
+	login(t, a, sha256Name, "alice", "guess", "", nil, nil, there)
+	a.Verify(t.Context(), Credential{User: "alice", Password: "secret", From: here})
+	a.Verify(t.Context(), Credential{User: "alice", Password: "guess", From: here})
+	got := log.String()
+	if strings.Count(got, `msg="wrong password" user=alice@localhost from=192.0.2.1`) != 2 ||
+		strings.Count(got, `msg="wrong password" user=alice@localhost from=2001:db8::1`) != 1 ||
+		strings.Count(got, "\n") != 3 || strings.Contains(got, "guess") {
+		t.Error(got)
 	}
 }
 

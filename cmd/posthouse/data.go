@@ -31,13 +31,13 @@ func openData(cfg *config.Config, log *slog.Logger) (*data, error) {
 	o.Retention, o.Log = cfg.Retention, log
 	store, err := pebble.Open(filepath.Join(cfg.Data, "store"), o)
 	if errors.Is(err, pebble.ErrInUse) {
-		return nil, fmt.Errorf("%w: data directory %s is in use by another posthouse", err, cfg.Data)
+		return nil, fmt.Errorf("data: directory %s is in use by another posthouse", cfg.Data)
 	} else if err != nil {
 		return nil, err
 	}
 	mail := mailbox.New(store, cfg.Limits)
 	ac := cfg.Auth
-	ac.Domain = cfg.Domain
+	ac.Domain, ac.Log = cfg.Domain, log
 	a, err := auth.Open(context.Background(), mail, ac)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())

@@ -130,6 +130,14 @@ func TestUserCommandsOnTheData(t *testing.T) {
 		_, out, errs := command(t, in, append([]string{"user"}, append(args, data)...)...)
 		return out, errs
 	}
+	for _, what := range []string{"ls", "rm alice", "passwd alice --password x", "key alice", "token alice"} {
+		if _, errs := user("", strings.Fields(what)...); !strings.Contains(errs, "there are no accounts in") {
+			t.Errorf("%s before there is anything: %q", what, errs)
+		}
+	}
+	if _, err := os.Stat(strings.TrimPrefix(data, "--data=")); err == nil {
+		t.Error("looking for accounts has made a data directory")
+	}
 	if _, errs := user("secret\n", "add", "Alice"); errs != "" {
 		t.Errorf("add: %s", errs)
 	}
@@ -200,6 +208,32 @@ func TestUserCommandsOnTheData(t *testing.T) {
 	}
 }
 
+// Who forgets the domain that the server has does not make an account that
+// nobody can use.
+func TestUserAddElsewhere(t *testing.T) {
+	data := "--data=" + t.TempDir()
+	add := func(args ...string) string {
+		t.Helper()
+		_, _, errs := command(t, "", append([]string{"user", "add", "--password=x", data}, args...)...)
+		return errs
+	}
+	if errs := add("alice", "--domain=Example.ORG"); errs != "" {
+		t.Fatal(errs)
+	}
+	if errs := add("bob"); !strings.Contains(errs, "are at example.org, not at localhost") {
+		t.Errorf("without a domain: %q", errs)
+	}
+	if errs := add("bob", "--domain=example.org"); errs != "" {
+		t.Error(errs)
+	}
+	if errs := add("bob", "--domain=localhost"); errs != "" {
+		t.Error(errs)
+	}
+	if _, out, errs := command(t, "", "user", "ls", data); errs != "" || strings.Count(out, "\n") != 3 {
+		t.Error(out, errs)
+	}
+}
+
 func TestTarget(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -236,11 +270,11 @@ func TestLine(t *testing.T) {
 		want string
 	}{
 		{client.Message{Seq: 2, Prev: 1, ID: "a", From: "alice@localhost", Time: at, Body: []byte("hi")},
-			`{"seq":2,"prev":1,"id":"a","from":"alice@localhost","time":"2026-01-02T03:04:05Z","body":"hi"}`},
-		{client.Message{Body: []byte{0xff}}, `{"body64":"/w=="}`},
+			`{"seq":2,"prev":1,"id":"a","from":"alice@localhost","time":"2026-01-02T03:04:05Z","type":"text/plain; charset=utf-8","body":"hi"}`},
+		{client.Message{Body: []byte{0xff}}, `{"type":"text/plain; charset=utf-8","body64":"/w=="}`},
 		{client.Message{Type: "image/png", Body: []byte("PNG")}, `{"type":"image/png","body64":"UE5H"}`},
 		{client.Message{Type: "application/json", Body: []byte("{}")}, `{"type":"application/json","body":"{}"}`},
-		{client.Message{}, `{"body":""}`},
+		{client.Message{}, `{"type":"text/plain; charset=utf-8","body":""}`},
 	} {
 		got, err := json.Marshal(lineOf(tt.m))
 		if err != nil || string(got) != tt.want {

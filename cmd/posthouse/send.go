@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/mailbox"
 )
 
 type sendCmd struct {
@@ -144,14 +146,15 @@ type line struct {
 }
 
 func lineOf(m client.Message) line {
-	l := line{Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: m.To, Device: m.Device, Type: m.Type}
+	// Some doors leave out the type of text, which a line has as poll has it.
+	l := line{Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: m.To, Device: m.Device, Type: cmp.Or(m.Type, mailbox.TypeText)}
 	if !m.Time.IsZero() {
 		l.Time = &m.Time
 	}
 	for _, a := range m.Attrs {
 		l.Attrs = append(l.Attrs, [2]string{a.Name, a.Value})
 	}
-	if text := string(m.Body); utf8.ValidString(text) && (m.Type == "" || strings.HasPrefix(m.Type, "text/") || strings.HasSuffix(m.Type, "json")) {
+	if text := string(m.Body); utf8.ValidString(text) && (strings.HasPrefix(l.Type, "text/") || strings.HasSuffix(l.Type, "json")) {
 		l.Body = &text
 	} else {
 		l.Body64 = m.Body

@@ -172,6 +172,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		}
 	})
 
+	if there := data.auth.Elsewhere(); there != "" {
+		log.Warn("no account is of this domain", "domain", cfg.Domain, "accounts at", there)
+	}
 	listeners.print(out, cfg, cert)
 	log.Info("serving", "domain", cfg.Domain, "data", cfg.Data, "accounts", data.auth.Stats().Accounts,
 		"version", version(), "took", time.Since(began).Round(time.Millisecond))

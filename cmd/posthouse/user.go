@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,8 +33,9 @@ type userCmd struct {
 	Token   userTokenCmd   `cmd:"" help:"Sign a bearer token, with the first key of auth.tokens.keys that can."`
 }
 
-// accounts calls do with the accounts of the data directory that s names.
-func (s *settings) accounts(ctx context.Context, p *program, do func(control.Accounts) error) error {
+// accounts calls do with the accounts of the data directory that s names. With
+// fresh set the directory may be a new one.
+func (s *settings) accounts(ctx context.Context, p *program, fresh bool, do func(control.Accounts) error) error {
 	src, err := s.sources(p)
 	if err != nil {
 		return err
@@ -48,11 +52,18 @@ func (s *settings) accounts(ctx context.Context, p *program, do func(control.Acc
 	if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); !fresh && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data: there are no accounts in %s, and never were", cfg.Data)
+	}
 	d, err := openData(cfg, slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return err
 	}
 	d.forget(func(ctx context.Context, user string) error { return xmpp.Forget(ctx, d.mail, user) })
+	if there := d.auth.Elsewhere(); fresh && there != "" && s.Domain == nil {
+		err := fmt.Errorf("domain: the accounts in %s are at %s, not at %s: which one is meant? Say --domain", cfg.Data, there, cfg.Domain)
+		return errors.Join(err, d.Close())
+	}
 	return errors.Join(do(d.auth), d.Close())
 }
 
@@ -68,7 +79,7 @@ func (c *userAddCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.Add(ctx, c.User, pw, c.Role) })
+	return c.accounts(ctx, p, true, func(a control.Accounts) error { return a.Add(ctx, c.User, pw, c.Role) })
 }
 
 type userPasswdCmd struct {
@@ -82,7 +93,7 @@ func (c *userPasswdCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetPassword(ctx, c.User, pw) })
+	return c.accounts(ctx, p, false, func(a control.Accounts) error { return a.SetPassword(ctx, c.User, pw) })
 }
 
 // newPassword is a password to be set. An empty one would mean that only keys
@@ -101,7 +112,7 @@ type userRmCmd struct {
 }
 
 func (c *userRmCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.Remove(ctx, c.User) })
+	return c.accounts(ctx, p, false, func(a control.Accounts) error { return a.Remove(ctx, c.User) })
 }
 
 type userRoleCmd struct {
@@ -111,7 +122,7 @@ type userRoleCmd struct {
 }
 
 func (c *userRoleCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetRole(ctx, c.User, c.Role) })
+	return c.accounts(ctx, p, false, func(a control.Accounts) error { return a.SetRole(ctx, c.User, c.Role) })
 }
 
 type userDisableCmd struct {
@@ -120,7 +131,7 @@ type userDisableCmd struct {
 }
 
 func (c *userDisableCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, true) })
+	return c.accounts(ctx, p, false, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, true) })
 }
 
 type userEnableCmd struct {
@@ -129,13 +140,13 @@ type userEnableCmd struct {
 }
 
 func (c *userEnableCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, false) })
+	return c.accounts(ctx, p, false, func(a control.Accounts) error { return a.SetDisabled(ctx, c.User, false) })
 }
 
 type userLsCmd struct{ settings }
 
 func (c *userLsCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error {
+	return c.accounts(ctx, p, false, func(a control.Accounts) error {
 		list, err := a.List(ctx)
 		if err != nil {
 			return err
@@ -166,7 +177,7 @@ type userKeyCmd struct {
 }
 
 func (c *userKeyCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error {
+	return c.accounts(ctx, p, false, func(a control.Accounts) error {
 		switch {
 		case c.Label != "":
 			key, err := a.AddKey(ctx, c.User, c.Label)
@@ -197,7 +208,7 @@ type userTokenCmd struct {
 }
 
 func (c *userTokenCmd) Run(ctx context.Context, p *program) error {
-	return c.accounts(ctx, p, func(a control.Accounts) error {
+	return c.accounts(ctx, p, false, func(a control.Accounts) error {
 		token, expires, err := a.IssueToken(ctx, c.User, c.Device, c.Life)
 		if err != nil {
 			return err

@@ -1,12 +1,14 @@
 package config
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 
+	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/certs"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
@@ -48,8 +50,16 @@ func (c *Config) Check() error {
 	if c.Data == "" {
 		bad("data: a directory is wanted")
 	}
-	if c.Domain == "" || strings.ContainsAny(c.Domain, "@/ \t\n") {
+	if _, err := address.ParseDomain(c.Domain); err != nil {
 		bad("domain: %q is not a domain", c.Domain)
+	}
+	for _, o := range Options() {
+		// What a number below zero means, if anything, its comment says.
+		v := o.value(c)
+		_, words := v.Addr().Interface().(encoding.TextUnmarshaler)
+		if v.CanInt() && v.Int() < 0 && !words && !strings.Contains(o.Doc, "negative") {
+			bad("%s: %s is less than 0", o.Key, show(v))
+		}
 	}
 	if c.Listen.XMPPS2S != "" {
 		bad("listen.xmpp_s2s: this version does not federate with other XMPP servers; leave it empty")

@@ -89,6 +89,9 @@ func TestRefused(t *testing.T) {
 		{"half a certificate", "tls:\n  cert: a.pem\n", "tls: cert and key belong together"},
 		{"log format", "log:\n  format: xml\n", "neither text nor json"},
 		{"no domain", "domain: \n", "is not a domain"},
+		{"odd domain", "domain: a b\n", `domain: "a b" is not a domain`},
+		{"less than nothing", "limits:\n  body: -5\n", "limits.body: -5 is less than 0"},
+		{"no time at all", "poll:\n  max_wait: -1s\n", "poll.max_wait: -1s is less than 0"},
 		{"a rule that is none", "mqtt:\n  acl:\n    - publish: [a]\n    - roles: [root]\n      publish: [a/#/b]\n", `config: mqtt.acl: rule 2: roles[0]: "root" is none of user, app and admin`},
 		{"a rule for somebody else's", "mqtt:\n  acl: [{users: [a@example.org], publish: [a]}]\n", `mqtt.acl: rule 1: users[0]: "a@example.org" is not at localhost`},
 		{"nothing open", "listen: {http: , mqtt: , xmpp: , link: }\n", "every address is empty"},
@@ -121,6 +124,15 @@ func TestNegative(t *testing.T) {
 	}
 	if tried < 50 {
 		t.Errorf("only %d options are numbers", tried)
+	}
+}
+
+// Where a number below zero means something it is taken, and a domain is taken
+// however it is written.
+func TestTaken(t *testing.T) {
+	c, err := Load(Sources{File: write(t, "domain: Example.ORG\nstore: {sweep: -1s, reserve: -1}\nxmpp: {resume_time: -1s}\nlog: {level: debug-4}\n")})
+	if err != nil || c.Domain != "example.org" {
+		t.Errorf("%v, %v", c, err)
 	}
 }
 

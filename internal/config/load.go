@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/posthouse-im/posthouse/address"
 )
 
 // Sources says where the configuration comes from.
@@ -68,6 +70,9 @@ func Read(src Sources) (*Config, error) {
 			}
 			return nil, fmt.Errorf("config: %s: %w", key, err)
 		}
+	}
+	if d, err := address.ParseDomain(c.Domain); err == nil {
+		c.Domain = d // as addresses have it: Example.ORG is example.org
 	}
 	return &c, nil
 }
@@ -176,7 +181,7 @@ func (r *fileReader) option(o Option, n *yaml.Node) {
 		n = n.Alias
 	}
 	if t := o.records(); t != nil {
-		reflect.ValueOf(r.c).Elem().FieldByIndex(o.index).Set(r.recordList(o.Key, t, n))
+		o.value(r.c).Set(r.recordList(o.Key, t, n))
 		return
 	}
 	texts, ok := r.texts(o.Key, n, o.isList())

@@ -131,6 +131,11 @@ func (o Option) Default() string {
 	return strings.Trim(show(v), `"`)
 }
 
+// value is what the option is in c.
+func (o Option) value(c *Config) reflect.Value {
+	return reflect.ValueOf(c).Elem().FieldByIndex(o.index)
+}
+
 // recordList reports whether t is a list of structs that hold only what text
 // can say, and such lists.
 func recordList(t reflect.Type) bool {
@@ -163,17 +168,9 @@ func (o Option) records() reflect.Type {
 }
 
 // set gives the option the values said by texts; only a list takes more or
-// fewer than one. A number below zero is taken by those that say what it means.
+// fewer than one.
 func (o Option) set(c *Config, texts ...string) error {
-	v := reflect.ValueOf(c).Elem().FieldByIndex(o.index)
-	if err := assign(v, texts...); err != nil {
-		return err
-	}
-	_, word := v.Addr().Interface().(encoding.TextUnmarshaler)
-	if v.CanInt() && v.Int() < 0 && !word && !strings.Contains(o.Doc, "negative means") {
-		return fmt.Errorf("%s is less than nothing", texts[0])
-	}
-	return nil
+	return assign(o.value(c), texts...)
 }
 
 func assign(v reflect.Value, texts ...string) error {

@@ -347,8 +347,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}()
 		welcomed := func(device string) (net.Conn, bool) {
 			nc, err := net.Dial("tcp", ln.Addr().String())
-			if err != nil {
-				t.Fatal(err)
+			if err != nil { // it was reset before Dial had seen it open
+				return new(net.TCPConn), false
 			}
 			nc.Write(frame.Append(nil, &frame.Hello{Major: 1, User: "alice", Password: "secret", Device: device}))
 			n, _ := nc.Read(make([]byte, 256))

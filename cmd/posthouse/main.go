@@ -32,6 +32,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the server."`
 	User    userCmd    `cmd:"" help:"Manage accounts, whether the server runs or not."`
 	Status  statusCmd  `cmd:"" help:"Say what the running server is, what is open and who is there."`
+	MQTT    mqttCmd    `cmd:"" name:"mqtt" help:"Say who may use which MQTT topics, whether the server runs or not."`
 	Send    sendCmd    `cmd:"" help:"Send a message."`
 	Tail    tailCmd    `cmd:"" help:"Print what arrives, one JSON object a line, and acknowledge it."`
 	Bench   benchCmd   `cmd:"" help:"Load a server and say what it did."`

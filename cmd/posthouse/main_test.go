@@ -234,6 +234,72 @@ func TestUserAddElsewhere(t *testing.T) {
 	}
 }
 
+// What show prints set takes.
+func TestRulesCommandsOnTheData(t *testing.T) {
+	data := "--data=" + filepath.Join(t.TempDir(), "data")
+	rules := func(in string, args ...string) (string, string) {
+		t.Helper()
+		_, out, errs := command(t, in, append([]string{"mqtt", "rules"}, append(args, data)...)...)
+		return out, errs
+	}
+	if _, _, errs := command(t, "secret\n", "user", "add", "alice", data); errs != "" {
+		t.Fatal(errs)
+	}
+	out, errs := rules("", "show")
+	version, rest, _ := strings.Cut(strings.TrimPrefix(out, "# Version "), "\n")
+	if len(version) != 16 || rest != "[]\n" || errs != "" {
+		t.Errorf("show: %q %s", out, errs)
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	text := "- users: [\"alice\"]\n  roles: [\"user\",\"admin\"]\n  publish: [\"a/%u/#\",\"<b>&\\\"'é\"]\n- deny: true\n  subscribe: [\"#\"]\n"
+	if err := os.WriteFile(file, []byte("# mine\n"+strings.ReplaceAll(text, `["#"]`, "['#']")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs := rules("", "set", file, "--version="+version); out+errs != "" {
+		t.Errorf("set: %q %s", out, errs)
+	}
+	out, _ = rules("", "show", "--set=mqtt.acl=[{deny: true, publish: [lock]}]")
+	if _, rest, _ = strings.Cut(out, "\n"); rest != "# First come those of mqtt.acl in the configuration:\n#   - deny: true\n#     publish: [\"lock\"]\n"+text {
+		t.Errorf("show: %q", rest)
+	}
+	if out, errs := rules(out, "set", "-"); out+errs != "" {
+		t.Errorf("set of what show printed: %q %s", out, errs)
+	}
+	for in, want := range map[string]string{
+		"":                           "config: standard input: a list is wanted; [] is an empty one",
+		"~":                          "a list is wanted",
+		"a: b":                       "standard input:1: list: a list is wanted",
+		"- publish: [a]\n  pub: [a]": "standard input:2: list: an entry has no pub",
+		"- publish: [a/#/b]":         `rule 1: publish[0]: "a/#/b": not a topic filter`,
+		"- deny: perhaps":            "not true or false",
+	} {
+		if _, errs := rules(in, "set", "-"); !strings.Contains(errs, want) {
+			t.Errorf("%q: %q, want %q", in, errs, want)
+		}
+	}
+	if _, errs := rules("[]", "set", "-", "--version="+version); !strings.Contains(errs, "the rules have changed meanwhile") {
+		t.Errorf("set of a version long gone: %q", errs)
+	}
+	for args, want := range map[string]string{
+		"alice --publish a/alice/x": "yes, by rule 1 of those that were set\n  - users: [\"alice\"]\n    roles: [\"user\",\"admin\"]\n    publish: [\"a/alice/#\",",
+		"alice --subscribe x":       "no, by rule 2 of those that were set\n  - deny: true\n    subscribe: [\"#\"]\n",
+		"alice --publish x":         "no, by no rule allowing it\n",
+		"alice":                     "rule 1 of those that were set\n",
+		"--publish x":               "no, by mqtt.anonymous, which is off",
+	} {
+		if out, errs := rules("", append([]string{"check"}, strings.Fields(args)...)...); !strings.HasPrefix(out, want) || errs != "" {
+			t.Errorf("check %s: %q %s", args, out, errs)
+		}
+	}
+	if _, errs := rules("", "check", "bob", "--publish=x"); !strings.Contains(errs, "no such account") {
+		t.Errorf("check of nobody: %q", errs)
+	}
+	rules("[]", "set", "-")
+	if out, _ := rules("", "check", "alice", "--publish=x"); out != "yes, by there being no rules: an account may use every plain topic\n" {
+		t.Errorf("without rules: %q", out)
+	}
+}
+
 func TestTarget(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -136,7 +136,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return err
 	}
 	defer socket.Close()
-	commands := control.Server{Accounts: data.auth, Log: log, Status: func() control.Status {
+	commands := control.Server{Accounts: data.auth, Rules: d.mqtt.Rules(), Log: log, Status: func() control.Status {
 		return listeners.status(control.Status{
 			PID: os.Getpid(), Version: version(), Domain: cfg.Domain, Started: began, Accounts: data.auth.Stats().Accounts,
 		}, core.Router)

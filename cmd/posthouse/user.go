@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/control"
 	"github.com/posthouse-im/posthouse/transport/xmpp"
@@ -36,6 +37,11 @@ type userCmd struct {
 // accounts calls do with the accounts of the data directory that s names. With
 // fresh set the directory may be a new one.
 func (s *settings) accounts(ctx context.Context, p *program, fresh bool, do func(control.Accounts) error) error {
+	return s.manage(p, fresh, func(a control.Accounts, _ control.Rules) error { return do(a) })
+}
+
+// manage calls do with what can be managed of it.
+func (s *settings) manage(p *program, fresh bool, do func(control.Accounts, control.Rules) error) error {
 	src, err := s.sources(p)
 	if err != nil {
 		return err
@@ -47,7 +53,7 @@ func (s *settings) accounts(ctx context.Context, p *program, fresh bool, do func
 	client, err := control.Dial(cfg.Data)
 	if err == nil {
 		defer client.Close()
-		return do(client)
+		return do(client, client.Rules())
 	}
 	if !errors.Is(err, control.ErrNotRunning) {
 		return err
@@ -64,7 +70,8 @@ func (s *settings) accounts(ctx context.Context, p *program, fresh bool, do func
 		err := fmt.Errorf("domain: the accounts in %s are at %s, not at %s: which one is meant? Say --domain", cfg.Data, there, cfg.Domain)
 		return errors.Join(err, d.Close())
 	}
-	return errors.Join(do(d.auth), d.Close())
+	rules := acl.New(d.mail, d.auth, cfg.MQTT.Access(cfg.Domain))
+	return errors.Join(do(d.auth, rules), d.Close())
 }
 
 type userAddCmd struct {

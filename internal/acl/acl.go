@@ -156,9 +156,10 @@ func (r *Rules) Max() int { return r.cfg.MaxRules }
 // List is all rules as somebody sees them who manages them.
 type List struct {
 	// Version is another one whenever the rules are.
-	Version string
+	Version string `json:"version"`
 	// File are those of the configuration, Rules those that were set.
-	File, Rules []Rule
+	File  []Rule `json:"file"`
+	Rules []Rule `json:"rules"`
 }
 
 // List returns the rules. It may read the disk.

@@ -108,6 +108,9 @@ func (r *Rules) Explain(ctx context.Context, q Question) (Answer, error) {
 				a.Rules = append(a.Rules, *s.rules[i].applied(&v))
 			}
 		}
+		if len(a.Rules) == 0 {
+			a.Why = NoneFits
+		}
 	}
 	return a, nil
 }

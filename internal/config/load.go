@@ -77,6 +77,24 @@ func Read(src Sources) (*Config, error) {
 	return &c, nil
 }
 
+// List reads a list of Ts as it may stand in the file: name is what the text
+// is called in errors.
+func List[T any](text []byte, name string) ([]T, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, fmt.Errorf("config: %s: %w", name, err)
+	}
+	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
+		return nil, fmt.Errorf("config: %s: a list is wanted; [] is an empty one", name)
+	}
+	r := fileReader{file: name}
+	list := r.recordList("list", reflect.TypeFor[T](), doc.Content[0])
+	if len(r.errs) > 0 {
+		return nil, errors.Join(r.errs...)
+	}
+	return list.Interface().([]T), nil
+}
+
 // setText gives the option the value that one text says: a list has commas, and
 // a list of records is written as it would be in the file.
 func (o Option) setText(c *Config, text string) error {

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/acl"
 )
 
-// Client manages the accounts of a running server.
+// Client manages the accounts of a running server, and its rules.
 type Client struct{ http http.Client }
 
 // Dial returns a client of the server that runs on the data directory dir, or
@@ -121,4 +122,24 @@ func (c *Client) IssueToken(ctx context.Context, user, device string, life time.
 	var out newToken
 	err := c.call(ctx, "token", request{User: user, Device: device, Life: life}, &out)
 	return out.Token, out.Expires, err
+}
+
+// Rules does for rules what the methods of Accounts do for accounts.
+func (c *Client) Rules() Rules { return clientRules{c} }
+
+type clientRules struct{ c *Client }
+
+func (r clientRules) List(ctx context.Context) (l acl.List, err error) {
+	err = r.c.call(ctx, "rules/ls", request{}, &l)
+	return l, err
+}
+
+func (r clientRules) Set(ctx context.Context, rules []acl.Rule, version string) (l acl.List, err error) {
+	err = r.c.call(ctx, "rules/set", request{Rules: rules, Version: version}, &l)
+	return l, err
+}
+
+func (r clientRules) Explain(ctx context.Context, q acl.Question) (a acl.Answer, err error) {
+	err = r.c.call(ctx, "rules/check", request{Question: q}, &a)
+	return a, err
 }

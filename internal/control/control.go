@@ -14,6 +14,9 @@
 //	POST /v1/key/rm         {"user", "label"}               {}
 //	POST /v1/key/ls         {"user"}                        {"keys": [auth.Key, ...]}
 //	POST /v1/token          {"user", "device", "life"}      {"token", "expires"}; life in nanoseconds
+//	POST /v1/rules/ls       {}                              acl.List
+//	POST /v1/rules/set      {"rules", "version"}            acl.List
+//	POST /v1/rules/check    {"question"}                    acl.Answer
 //	POST /v1/status         {}                              Status
 //
 // An error has a status from 400 up and the body {"error": code, "text": text}.
@@ -27,6 +30,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/acl"
 )
 
 // Accounts is what can be done with accounts. A running server does it through
@@ -45,9 +49,18 @@ type Accounts interface {
 	IssueToken(ctx context.Context, user, device string, life time.Duration) (token string, expires time.Time, err error)
 }
 
+// Rules is what can be done with the rules for MQTT topics, likewise.
+type Rules interface {
+	List(ctx context.Context) (acl.List, error)
+	Set(ctx context.Context, rules []acl.Rule, version string) (acl.List, error)
+	Explain(ctx context.Context, q acl.Question) (acl.Answer, error)
+}
+
 var (
 	_ Accounts = (*auth.Auth)(nil)
 	_ Accounts = (*Client)(nil)
+	_ Rules    = (*acl.Rules)(nil)
+	_ Rules    = clientRules{}
 )
 
 // Status says what the running server is.
@@ -85,6 +98,10 @@ var codes = []struct {
 	{"no-key", auth.ErrNoKey},
 	{"many-keys", auth.ErrManyKeys},
 	{"no-signing-key", auth.ErrNoSigningKey},
+	{"rule", acl.ErrInvalid},
+	{"many-rules", acl.ErrMany},
+	{"rules-changed", acl.ErrChanged},
+	{"topic", acl.ErrTopic},
 }
 
 // Error is an error that the server has answered with.
@@ -95,7 +112,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Unwrap returns the error that Code stands for, nil if it is none of auth's.
+// Unwrap returns the error that Code stands for, nil if it is none of those.
 func (e *Error) Unwrap() error {
 	for _, c := range codes {
 		if c.code == e.Code {
@@ -126,6 +143,9 @@ type (
 		Label    string        `json:"label,omitempty"`
 		Device   string        `json:"device,omitempty"`
 		Life     time.Duration `json:"life,omitempty"`
+		Rules    []acl.Rule    `json:"rules,omitempty"`
+		Version  string        `json:"version,omitempty"`
+		Question acl.Question  `json:"question,omitzero"`
 	}
 	accountList struct {
 		Accounts []auth.Account `json:"accounts"`

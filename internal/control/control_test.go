@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/address"
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
@@ -28,24 +29,32 @@ func must(t testing.TB, err error) {
 }
 
 func newAuth(t *testing.T) *auth.Auth {
+	a, _ := newAuthAndRules(t)
+	return a
+}
+
+func newAuthAndRules(t *testing.T) (*auth.Auth, *acl.Rules) {
 	st := mem.New(mem.Options{})
 	t.Cleanup(func() { st.Close() })
-	a, err := auth.Open(t.Context(), mailbox.New(st, mailbox.Limits{}), auth.Config{
+	mail := mailbox.New(st, mailbox.Limits{})
+	a, err := auth.Open(t.Context(), mail, auth.Config{
 		Domain: "localhost", Iterations: 4096,
 		Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{Algorithm: "HS256", Key: strings.Repeat("k", 32)}}},
 	})
 	must(t, err)
 	t.Cleanup(a.Close)
-	return a
+	return a, acl.New(mail, a, acl.Config{Domain: "localhost", MaxRules: 3, File: []acl.Rule{{Deny: true, Publish: []string{"lock"}}}})
 }
 
 // serve runs a server on dir until stop is called.
-func serve(t *testing.T, dir string, a Accounts) (stop func()) {
+func serve(t *testing.T, dir string, a Accounts) (stop func()) { return serveRules(t, dir, a, nil) }
+
+func serveRules(t *testing.T, dir string, a Accounts, r Rules) (stop func()) {
 	ln, err := Listen(dir)
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	s := &Server{a, func() Status { return Status{PID: 7, Domain: "localhost"} }, slog.New(slog.DiscardHandler)}
+	s := &Server{a, r, func() Status { return Status{PID: 7, Domain: "localhost"} }, slog.New(slog.DiscardHandler)}
 	go func() { done <- s.Serve(ctx, ln) }()
 	stopped := false
 	stop = func() {
@@ -124,6 +133,72 @@ func accounts(t *testing.T, a Accounts) {
 	must(t, a.Remove(ctx, "alice"))
 	if list, err := a.List(ctx); err != nil || len(list) != 1 {
 		t.Error(list, err)
+	}
+}
+
+// The same for a Rules.
+func TestRules(t *testing.T) {
+	directAuth, direct := newAuthAndRules(t)
+	servedAuth, served := newAuthAndRules(t)
+	dir := t.TempDir()
+	serveRules(t, dir, servedAuth, served)
+	client, err := Dial(dir)
+	must(t, err)
+	defer client.Close()
+	for _, a := range []*auth.Auth{directAuth, servedAuth} {
+		must(t, a.Add(t.Context(), "alice", "secret", auth.RoleApp))
+	}
+	t.Run("direct", func(t *testing.T) { rules(t, direct) })
+	t.Run("client", func(t *testing.T) { rules(t, client.Rules()) })
+}
+
+func rules(t *testing.T, r Rules) {
+	ctx := t.Context()
+	empty, err := r.List(ctx)
+	if err != nil || len(empty.Rules) != 0 || len(empty.File) != 1 || empty.Version == "" {
+		t.Error(empty, err)
+	}
+	set := []acl.Rule{{Users: []string{"alice"}, Roles: []string{"app"}, Deny: true, Publish: []string{"a/%c"}, Subscribe: []string{"#"}}}
+	now, err := r.Set(ctx, set, empty.Version)
+	if err != nil || !reflect.DeepEqual(now.Rules, set) {
+		t.Error(now, err)
+	}
+	if again, err := r.List(ctx); err != nil || !reflect.DeepEqual(again, now) {
+		t.Error(again, err)
+	}
+	got, err := r.Explain(ctx, acl.Question{User: "alice", Client: "7", Publish: "a/7"})
+	if err != nil || got.Allowed || got.Why != acl.ByRule || got.Role != "app" || got.By.From != acl.API || got.By.Publish[0] != "a/7" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, tt := range []struct {
+		rules   []acl.Rule
+		version string
+		want    error
+	}{
+		{nil, empty.Version, acl.ErrChanged},
+		{[]acl.Rule{{}}, "", acl.ErrInvalid},
+		{[]acl.Rule{set[0], set[0], set[0], set[0]}, "", acl.ErrMany},
+	} {
+		if _, err := r.Set(ctx, tt.rules, tt.version); !errors.Is(err, tt.want) {
+			t.Errorf("%v, want %v", err, tt.want)
+		}
+	}
+	if _, err := r.Explain(ctx, acl.Question{User: "bob"}); !errors.Is(err, auth.ErrNoUser) {
+		t.Error(err)
+	}
+	if _, err := r.Explain(ctx, acl.Question{User: "alice", Publish: "im/to/bob"}); !errors.Is(err, acl.ErrTopic) {
+		t.Error(err)
+	}
+	// As many as may be at all fit through the socket.
+	long := []acl.Rule{{Publish: make([]string, 15)}}
+	for i := range long[0].Publish {
+		long[0].Publish[i] = strings.Repeat("a", 65_000)
+	}
+	if _, err := r.Set(ctx, long, ""); err != nil {
+		t.Error(err)
+	}
+	if last, err := r.Set(ctx, nil, ""); err != nil || last.Version != empty.Version {
+		t.Error(last, err)
 	}
 }
 

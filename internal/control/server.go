@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxBody = 64 << 10         // bytes of a request
+	maxBody = 2 << 20          // bytes of a request: as many rules as may be
 	linger  = 5 * time.Second  // for calls to end when the server goes down
 	patient = 10 * time.Second // for a request to come in
 )
@@ -20,6 +20,7 @@ const (
 // Server serves the socket.
 type Server struct {
 	Accounts Accounts
+	Rules    Rules
 	// Status says what the server is.
 	Status func() Status
 	Log    *slog.Logger
@@ -118,6 +119,9 @@ func (s *Server) handler() http.Handler {
 		token, expires, err := a.IssueToken(ctx, r.User, r.Device, r.Life)
 		return newToken{token, expires}, err
 	})
+	on("rules/ls", func(ctx context.Context, r request) (any, error) { return s.Rules.List(ctx) })
+	on("rules/set", func(ctx context.Context, r request) (any, error) { return s.Rules.Set(ctx, r.Rules, r.Version) })
+	on("rules/check", func(ctx context.Context, r request) (any, error) { return s.Rules.Explain(ctx, r.Question) })
 	on("status", func(context.Context, request) (any, error) { return s.Status(), nil })
 	return mux
 }

@@ -371,6 +371,7 @@ func TestBridgeConfig(t *testing.T) {
 	for want, change := range map[string]func(*Bridge){
 		"a name of 1 to 64":     func(b *Bridge) { b.Name = "a/b" },
 		"not of the form":       func(b *Bridge) { b.Address = "localhost:1883" },
+		"a path is for ws":      func(b *Bridge) { b.Address = "mqtt://localhost/mqtt" },
 		"neither 5 nor":         func(b *Bridge) { b.Version = "4" },
 		"begins with mqtts":     func(b *Bridge) { b.CA = "ca.pem" },
 		"belong together":       func(b *Bridge) { b.Address, b.Cert = "mqtts://x", "c.pem" },

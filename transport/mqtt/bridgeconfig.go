@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ type Bridge struct {
 	// $SYS/broker/connection/. Its session is kept under this name.
 	Name string
 	// Address is the other broker: mqtt://host:1883, or mqtts://host:8883
-	// with TLS.
+	// with TLS; or over a WebSocket ws://host/mqtt and wss://host/mqtt.
 	Address string
 	// Version is 5 or 3.1.1; empty tries 5 first. With 3.1.1 the other broker
 	// is told in mosquitto's way that this is a bridge, if it knows that.
@@ -95,12 +94,11 @@ func CheckBridges(bridges []Bridge) error {
 }
 
 func (b *Bridge) check(bad func(format string, args ...any)) {
-	_, secure, err := b.target()
+	t, err := b.remote()
 	if err != nil {
 		bad("address: %w", err)
-	}
-	if !secure && b.CA+b.Cert+b.Key+b.ServerName != "" {
-		bad("ca, cert, key and server_name are for an address that begins with mqtts://")
+	} else if !t.secure && b.CA+b.Cert+b.Key+b.ServerName != "" {
+		bad("ca, cert, key and server_name are for an address that begins with mqtts:// or wss://")
 	}
 	if (b.Cert == "") != (b.Key == "") {
 		bad("cert and key belong together")
@@ -146,30 +144,14 @@ func (b *Bridge) check(bad func(format string, args ...any)) {
 	}
 }
 
-// target is the address as host:port, and whether it has TLS.
-func (b *Bridge) target() (addr string, secure bool, err error) {
-	u, err := url.Parse(b.Address)
-	if err != nil || u.Host == "" || u.Scheme != "mqtt" && u.Scheme != "mqtts" || strings.Trim(u.Path, "/")+u.RawQuery != "" || u.User != nil {
-		return "", strings.HasPrefix(b.Address, "mqtts:"), fmt.Errorf("%q is not of the form mqtt://host:port or mqtts://host:port", b.Address)
-	}
-	port := u.Port()
-	if secure = u.Scheme == "mqtts"; port == "" {
-		port = "1883"
-		if secure {
-			port = "8883"
-		}
-	}
-	return net.JoinHostPort(u.Hostname(), port), secure, nil
-}
-
 // tls reads the files, at each connection, so that they may be replaced. It is
 // nil where there is no TLS.
 func (b *Bridge) tls() (*tls.Config, error) {
-	addr, secure, err := b.target()
-	if err != nil || !secure {
+	t, err := b.remote()
+	if err != nil || !t.secure {
 		return nil, err
 	}
-	host, _, _ := net.SplitHostPort(addr)
+	host, _, _ := net.SplitHostPort(t.addr)
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if b.ServerName != "" {
 		c.ServerName = b.ServerName

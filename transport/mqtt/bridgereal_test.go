@@ -45,6 +45,17 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
+// await waits until the log has a text.
+func (l *logs) await(t *testing.T, want string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(l.String(), want); {
+		if time.Now().After(end) {
+			t.Fatalf("no %q in the log: %s", want, l)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // A wrong password is said in the log, and the state is 0.
 func TestBridgeWrongPassword(t *testing.T) {
 	pw := filepath.Join(t.TempDir(), "pw")
@@ -123,13 +134,8 @@ func TestBridgeTLS(t *testing.T) {
 		"no certificate": {noCert, "certificate required"},
 		"no CA":          {noCA, "unknown authority"},
 	} {
-		log := runBridge(t, c.Bridge, nil)
-		for end := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), c.log); {
-			if time.Now().After(end) {
-				t.Fatalf("%s: no %q in the log: %s", name, c.log, log)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		t.Log(name)
+		runBridge(t, c.Bridge, nil).await(t, c.log)
 	}
 }
 
@@ -185,8 +191,9 @@ func selfSigned(t *testing.T, certFile, keyFile, name string) {
 	}
 }
 
-// With mosquitto at the other end, in both versions: each direction, each QoS,
-// RETAIN as published, prefixes, and nothing comes back.
+// With mosquitto at the other end, in both versions and over each carrier, with
+// a client certificate where there is TLS: each direction, each QoS, RETAIN as
+// published, prefixes, and nothing comes back.
 func TestBridgeMosquitto(t *testing.T) {
 	program := "/usr/sbin/mosquitto" // Debian's place, which is not in everybody's path
 	if _, err := os.Stat(program); err != nil {
@@ -194,12 +201,26 @@ func TestBridgeMosquitto(t *testing.T) {
 			t.Skip("mosquitto is not installed")
 		}
 	}
-	for _, version := range []string{"5", "3.1.1"} {
+	pems := pemFiles(t, newAuthority(t), "bob")
+	for _, version := range []string{"mqtt 5", "mqtt 3.1.1", "mqtts 5", "ws 5", "wss 3.1.1"} {
 		t.Run(version, func(t *testing.T) {
-			addr := vacant(t)
+			scheme, version, _ := strings.Cut(version, " ")
+			addr, bridged := vacant(t), vacant(t)
 			_, port, _ := net.SplitHostPort(addr)
+			_, bridgedPort, _ := net.SplitHostPort(bridged)
+			text := "user root\nallow_anonymous true\nlistener " + port + " 127.0.0.1\nlistener " + bridgedPort + " 127.0.0.1\n"
+			if strings.HasPrefix(scheme, "ws") {
+				text += "protocol websockets\n"
+			}
+			b := Bridge{Name: "m", Address: scheme + "://" + bridged, Version: version, Topics: []BridgeTopic{
+				{Filter: "#", Direction: "both", QoS: 2, LocalPrefix: "here/", RemotePrefix: "there/"},
+			}}
+			if strings.HasSuffix(scheme, "s") && scheme != "ws" {
+				b.CA, b.Cert, b.Key, b.ServerName = pems.ca, pems.cert, pems.key, "localhost"
+				text += "cafile " + pems.ca + "\ncertfile " + pems.cert + "\nkeyfile " + pems.key + "\nrequire_certificate true\n"
+			}
 			conf := filepath.Join(t.TempDir(), "mosquitto.conf")
-			if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\n"), 0o600); err != nil {
+			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			cmd := exec.Command(program, "-c", conf)
@@ -208,15 +229,8 @@ func TestBridgeMosquitto(t *testing.T) {
 			}
 			t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 			var h *house
-			log := runBridge(t, Bridge{Name: "m", Address: "mqtt://" + addr, Version: version, Topics: []BridgeTopic{
-				{Filter: "#", Direction: "both", QoS: 2, LocalPrefix: "here/", RemotePrefix: "there/"},
-			}}, &h)
-			for end := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "bridge is up"); {
-				if time.Now().After(end) {
-					t.Fatal(log)
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+			log := runBridge(t, b, &h)
+			log.await(t, "bridge is up")
 			m := &careful{user: "bob", id: "m"}
 			if err := m.connect(addr); err != nil {
 				t.Fatal(err)

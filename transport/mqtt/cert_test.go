@@ -66,8 +66,8 @@ func (a *authority) make(c *x509.Certificate) (*x509.Certificate, *ecdsa.Private
 	return made, key
 }
 
-func (a *authority) pair(name string, use x509.ExtKeyUsage) tls.Certificate {
-	c, key := a.make(&x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{use}})
+func (a *authority) pair(name string, use ...x509.ExtKeyUsage) tls.Certificate {
+	c, key := a.make(&x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, ExtKeyUsage: use})
 	return tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: key}
 }
 

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -232,27 +231,11 @@ func (l *relay) login(ctx context.Context) (present bool, inflight int, qos byte
 	if err != nil {
 		return false, 0, 0, err
 	}
-	addr, _, err := b.cfg.target()
-	if err != nil {
-		return false, 0, 0, err
-	}
-	tc, err := b.cfg.tls()
-	if err != nil {
-		return false, 0, 0, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, bridgeDial)
 	defer cancel()
-	nc, err := b.dial(ctx, "tcp", addr)
+	nc, err := b.open(ctx)
 	if err != nil {
 		return false, 0, 0, err
-	}
-	if tc != nil {
-		t := tls.Client(nc, tc)
-		if err := t.HandshakeContext(ctx); err != nil {
-			nc.Close()
-			return false, 0, 0, err
-		}
-		nc = t
 	}
 	l.remote.open(nc)
 	defer context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })()

@@ -3,6 +3,8 @@ package mqtt
 import (
 	"testing"
 	"time"
+
+	"github.com/posthouse-im/posthouse/mailbox"
 )
 
 // The queue of a kept session has an end. Who alone would have got the message
@@ -68,6 +70,124 @@ func TestKeptBytesEnd(t *testing.T) {
 		tv    C: PUBLISH a q1 #2 :x
 		tv    S: PUBACK #2 0x97*
 	`)
+}
+
+// Bytes that an earlier run of the server left behind count as well: as soon as
+// somebody adds to them. What the client takes of them makes room.
+func TestKeptBytesEndAfterRestart(t *testing.T) {
+	dialogue(t, Config{MaxKeptBytes: 100}, `
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00
+		phone C: SUBSCRIBE #1 a q1
+		phone S: SUBACK #1 0x01
+		phone --
+		tv    C: CONNECT 5 clean id=tv user=bob
+		tv    S: CONNACK 0x00 *
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :too much
+		tv    S: PUBACK #1 0x97*
+		kill
+		tv    C: CONNECT 5 clean id=tv user=bob
+		tv    S: CONNACK 0x00 *
+		# The first has the queue weighed. It has passed by then.
+		tv    C: PUBLISH a q1 #1 :x
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :too much
+		tv    S: PUBACK #1 0x97*
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00 present
+		phone S: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		phone S: PUBLISH a q1 #2 :forty bytes, of which two and the rest fit
+		phone S: PUBLISH a q1 #3 :x
+		phone C: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :there is room again
+		tv    S: PUBACK #1
+		phone S: PUBLISH a q1 #4 :there is room again
+		tv    C: PUBLISH a q1 #1 :too much
+		tv    S: PUBACK #1 0x97*
+		phone C: PUBACK #2
+		phone C: PUBACK #3
+		phone C: PUBACK #4
+		tv    C: PUBLISH a q1 #1 :y
+		tv    S: PUBACK #1
+		phone S: PUBLISH a q1 #5 :y
+		phone C: PUBACK #5
+	`)
+	// What is taken before anybody adds is never counted, and takes nothing off
+	// what came later.
+	dialogue(t, Config{MaxKeptBytes: 100}, `
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00
+		phone C: SUBSCRIBE #1 a q1
+		phone S: SUBACK #1 0x01
+		phone --
+		tv    C: CONNECT 5 clean id=tv user=bob
+		tv    S: CONNACK 0x00 *
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		kill
+		phone C: CONNECT 4 id=phone user=alice
+		phone S: CONNACK 0x00 present
+		phone S: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		phone S: PUBLISH a q1 #2 :forty bytes, of which two and the rest fit
+		phone C: PUBACK #1
+		tv    C: CONNECT 5 clean id=tv user=bob
+		tv    S: CONNACK 0x00 *
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		tv    C: PUBLISH a q1 #1 :too much
+		tv    S: PUBACK #1 0x97*
+		phone S: PUBLISH a q1 #3 :forty bytes, of which two and the rest fit
+		phone C: PUBACK #2
+		tv    C: PUBLISH a q1 #1 :forty bytes, of which two and the rest fit
+		tv    S: PUBACK #1
+		phone S: PUBLISH a q1 #4 :forty bytes, of which two and the rest fit
+		tv    C: PUBLISH a q1 #1 :too much
+		tv    S: PUBACK #1 0x97*
+	`)
+}
+
+// However the client's acknowledgements and the weighing fall together, the
+// count is right in the end.
+func TestBacklog(t *testing.T) {
+	entries := func(from, to mailbox.Seq) (fls []flight) {
+		for s := from; s <= to; s++ {
+			fls = append(fls, flight{seq: s, size: 10})
+		}
+		return fls
+	}
+	for name, do := range map[string]func(*backlog, *leftover){
+		"weighed first":  func(b *backlog, l *leftover) { b.weighed(l, 100); b.done(entries(1, 6)) },
+		"weighed last":   func(b *backlog, l *leftover) { b.done(entries(1, 6)); b.weighed(l, 100) },
+		"in the middle":  func(b *backlog, l *leftover) { b.done(entries(1, 3)); b.weighed(l, 100); b.done(entries(4, 6)) },
+		"weighed twice":  func(b *backlog, l *leftover) { b.weighed(l, 100); b.weighed(l, 100); b.done(entries(1, 6)) },
+		"with the newer": func(b *backlog, l *leftover) { b.add(1, 10); b.weighed(l, 100); b.done(entries(1, 7)) },
+		"of the newer": func(b *backlog, l *leftover) {
+			b.add(1, 10)
+			b.done(append(entries(1, 6), entries(11, 11)...))
+			b.weighed(l, 100)
+		},
+	} {
+		var b backlog
+		b.found(mailbox.BoxInfo{First: 1, Last: 10}, 0)
+		do(&b, b.left.Load())
+		if m, n := b.messages.Load(), b.bytes.Load(); m != 4 || n != 40 || b.left.Load() != nil {
+			t.Errorf("%s: %d messages, %d bytes", name, m, n)
+		}
+	}
+	var b backlog
+	b.found(mailbox.BoxInfo{First: 1, Last: 10}, 0)
+	l := b.left.Load()
+	b.empty()
+	b.weighed(l, 100)
+	if b.messages.Load() != 0 || b.bytes.Load() != 0 {
+		t.Error("an empty queue has bytes")
+	}
 }
 
 func TestKeptAgeEnds(t *testing.T) {

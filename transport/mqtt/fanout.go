@@ -375,7 +375,7 @@ func (srv *Server) posts(f *fanout, who string, records []mailbox.Record) []*mai
 		p.Body = f.m.encode(share)
 		for i, k := range to {
 			p.Boxes[i] = k.box
-			k.backlog.add(1, len(p.Body))
+			srv.queued(k, len(p.Body))
 		}
 		ps = append(ps, p)
 	}

@@ -180,6 +180,7 @@ type Server struct {
 	retaining sync.Mutex
 	sessions  sessions
 	clock     clock
+	scales    scales
 	fans      sync.Pool // *fanout
 	count     counters
 
@@ -291,6 +292,7 @@ func (s *Server) begin(ctx context.Context) error {
 		s.clock.set(nil, taskSys, time.Now())
 	}
 	if s.users++; s.users == 1 {
+		s.scales.stop.Store(false)
 		s.clock.start()
 	}
 	return nil
@@ -302,6 +304,7 @@ func (s *Server) end() {
 	defer s.loading.Unlock()
 	if s.users--; s.users == 0 {
 		s.clock.stop()
+		s.scales.stop.Store(true)
 		s.work.Wait()
 	}
 }

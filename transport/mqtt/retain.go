@@ -93,7 +93,7 @@ func (c *client) sendOld() {
 			p := &mailbox.Post{Boxes: []string{k.box}}
 			p.From, p.To, p.Type = c.user(), "mqtt", "application/x-mqtt"
 			p.Body = f.m.encode(o.filter)
-			k.backlog.add(1, len(p.Body))
+			c.srv.queued(k, len(p.Body))
 			c.srv.core.Mail.Post(p)
 			continue
 		}

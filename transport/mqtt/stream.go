@@ -88,7 +88,7 @@ func (st *stream) pump() error {
 			// MQTT has no word for it: the log and a counter are told.
 			c.srv.count.dropped.Add(uint64(trimmed.First - 1 - trimmed.After))
 			if st.backlog != nil {
-				st.backlog.done(int(trimmed.First-1-trimmed.After), 0)
+				st.backlog.gone(int(trimmed.First - 1 - trimmed.After))
 			}
 			c.srv.log.Warn("messages were trimmed before they were read", "user", c.user(), "device", c.device(), "box", trimmed.Box, "after", trimmed.After, "first", trimmed.First)
 			continue
@@ -272,11 +272,7 @@ func (st *stream) pass() {
 	}
 	seq := st.flight[n-1].seq
 	if st.backlog != nil {
-		bytes := 0
-		for _, fl := range st.flight[:n] {
-			bytes += int(fl.size)
-		}
-		st.backlog.done(n, bytes)
+		st.backlog.done(st.flight[:n])
 	}
 	st.flight = st.flight[n:]
 	if len(st.flight) == 0 {

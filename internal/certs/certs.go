@@ -38,6 +38,9 @@ type Options struct {
 	// the authorities in the PEM file ClientCA.
 	Clients  Clients
 	ClientCA string
+	// ClientCRL is a PEM file with the lists of what these authorities have
+	// revoked; empty means that they are not asked for.
+	ClientCRL string
 }
 
 // A certificate that was made is good for this long, and is made anew when
@@ -51,7 +54,9 @@ type Source struct {
 	current   atomic.Pointer[loaded]
 
 	clients     Clients
-	authorities *x509.CertPool // nil while clients are not asked
+	authorities []*x509.Certificate // nil while clients are not asked
+	crl         string
+	revoked     atomic.Pointer[revoked] // nil if that is not asked for
 }
 
 type loaded struct {
@@ -72,6 +77,13 @@ func Open(o Options) (*Source, error) {
 		var err error
 		if s.authorities, err = readAuthorities(o.ClientCA); err != nil {
 			return nil, err
+		}
+		if s.crl = o.ClientCRL; s.crl != "" {
+			r, err := readRevoked(s.crl, s.authorities)
+			if err != nil {
+				return nil, err
+			}
+			s.revoked.Store(r)
 		}
 	}
 	if o.Cert == "" {
@@ -130,7 +142,10 @@ func (s *Source) Reload() (changed bool, err error) {
 func (s *Source) Watch(done <-chan struct{}, now <-chan os.Signal, every time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	failed := false
+	cert := trouble{log: log, text: "certificate not read again; the old one stays"}
+	lists := trouble{log: log, text: "lists of revoked certificates not read again; the old ones stay"}
+	age := trouble{log: log, text: "client certificates are refused"}
+	age.say(s.outOfDate(time.Now()), false)
 	for {
 		asked := false
 		select {
@@ -141,14 +156,31 @@ func (s *Source) Watch(done <-chan struct{}, now <-chan os.Signal, every time.Du
 		case <-tick.C:
 		}
 		changed, err := s.Reload()
-		switch {
-		case err != nil && (asked || !failed): // once, not at every interval
-			log.Error("certificate not read again; the old one stays", "err", err)
-		case changed:
+		cert.say(err, asked)
+		if changed {
 			log.Info("certificate read again", "file", s.cert, "until", s.Leaf().NotAfter)
 		}
-		failed = err != nil
+		changed, err = s.reloadRevoked()
+		lists.say(err, asked)
+		if changed {
+			log.Info("lists of revoked certificates read again", "file", s.crl)
+		}
+		age.say(s.outOfDate(time.Now()), asked)
 	}
+}
+
+// trouble is told in the log when it begins, not at every interval.
+type trouble struct {
+	log  *slog.Logger
+	text string
+	told bool
+}
+
+func (t *trouble) say(err error, asked bool) {
+	if err != nil && (asked || !t.told) {
+		t.log.Error(t.text, "err", err)
+	}
+	t.told = err != nil
 }
 
 // ensure makes the files if they are not there, or if they are for another

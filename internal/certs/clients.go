@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -38,25 +39,41 @@ func (s *Source) ForClients() *tls.Config {
 	if s.authorities == nil {
 		return cfg
 	}
-	cfg.ClientCAs = s.authorities
+	cfg.ClientCAs = x509.NewCertPool()
+	for _, a := range s.authorities {
+		cfg.ClientCAs.AddCert(a)
+	}
 	cfg.ClientAuth = tls.VerifyClientCertIfGiven
 	if s.clients == Required {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
+	if s.revoked.Load() != nil {
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error { return s.revoked.Load().check(cs) }
+	}
 	return cfg
 }
 
-func readAuthorities(file string) (*x509.CertPool, error) {
+func readAuthorities(file string) ([]*x509.Certificate, error) {
 	if file == "" {
 		return nil, ErrClients
 	}
-	b, err := os.ReadFile(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("certs: %w", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
+	var all []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certs: %s: %w", file, err)
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
 		return nil, fmt.Errorf("certs: %s holds no certificate", file)
 	}
-	return pool, nil
+	return all, nil
 }

@@ -83,6 +83,9 @@ func (c *Config) Check() error {
 	} else if (clients == certs.Off) != (c.TLS.ClientCA == "") {
 		bad("tls: clients and client_ca belong together")
 	}
+	if c.TLS.ClientCRL != "" && c.TLS.ClientCA == "" {
+		bad("tls.client_crl: whose lists? tls.client_ca is empty")
+	}
 	if c.MQTT.Redirect.Moved && c.MQTT.Redirect.Server == "" {
 		bad("mqtt.redirect.moved: where to? mqtt.redirect.server is empty")
 	}

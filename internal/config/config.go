@@ -132,6 +132,11 @@ type TLS struct {
 	// PEM, read when the server starts. Take one that signs for nothing else:
 	// whoever it signs for logs in.
 	ClientCA string
+	// ClientCRL is a file with the lists of certificates that these authorities
+	// have revoked, PEM, one list of each. It is read again when it changes, and
+	// at SIGHUP. A client whose certificate is on one is refused, as is each of
+	// an authority whose list is out of date. Without a file none is asked for.
+	ClientCRL string
 }
 
 // Log says what is logged, and how.

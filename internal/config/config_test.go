@@ -86,6 +86,7 @@ func TestRefused(t *testing.T) {
 		{"insecure outside", "insecure: true\nlisten:\n  mqtt: 0.0.0.0:1883\n", "0.0.0.0:1883 (listen.mqtt) can be reached from other machines"},
 		{"insecure everywhere", "insecure: true\nlisten:\n  mqtt: :1883\n", "can be reached"},
 		{"no port", "listen:\n  mqtt: localhost\n", `listen.mqtt: "localhost" is not host:port`},
+		{"lists of nobody", "tls:\n  client_crl: crl.pem\n", "tls.client_crl: whose lists? tls.client_ca is empty"},
 		{"half a certificate", "tls:\n  cert: a.pem\n", "tls: cert and key belong together"},
 		{"log format", "log:\n  format: xml\n", "neither text nor json"},
 		{"no domain", "domain: \n", "is not a domain"},

@@ -37,6 +37,7 @@ var docs = map[string]string{
 	"tls.key":                  "key is the file with the certificate's private key, PEM.",
 	"tls.clients":              "clients says whether clients at listen.https, mqtts and links are asked\nfor a certificate of their own: off, optional (one that is given must be\ngood, others log in as always) or required. It names the account that\nthey are: see auth.certificate_name. Default off.",
 	"tls.client_ca":            "client_ca is a file with the authorities that sign clients' certificates,\nPEM, read when the server starts. Take one that signs for nothing else:\nwhoever it signs for logs in.",
+	"tls.client_crl":           "client_crl is a file with the lists of certificates that these authorities\nhave revoked, PEM, one list of each. It is read again when it changes, and\nat SIGHUP. A client whose certificate is on one is refused, as is each of\nan authority whose list is out of date. Without a file none is asked for.",
 	"limits.body":              "body is the greatest length of a body in bytes. Default 1 MiB.",
 	"limits.attrs":             "attrs is the greatest total of a message's property names and values in\nbytes. Default 64 KiB.",
 	"limits.attr_count":        "attr_count is the greatest number of a message's properties. Default 256.",

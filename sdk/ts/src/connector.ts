@@ -24,6 +24,7 @@ const longestWait = 20_000; // between attempts
 const longestWaitBackground = 120_000;
 const shortLife = 10_000; // of a connection that something on the way has cut
 const shortLives = 3; // in a row, before another way is tried
+const meeting = 10_000; // in which a connection that we gave up may still reach the server
 const firstKnock = 5_000; // for a better way, while on a worse one
 const lastKnock = 600_000;
 const quickAnswer = 2_500; // to whether a connection has outlived a change
@@ -48,6 +49,7 @@ export class Connector {
   #round: number[] = []; // ways to be tried before the next wait
   #online = false;
   #since = 0;
+  #gaveUp = -Infinity; // when a connection ended of which the server may know no end
   #shortLives = 0;
   #better = false; // the connection was found by looking for a better way
   #shun: number | undefined; // the way to be tried last
@@ -220,12 +222,13 @@ export class Connector {
     this.#owner.gone(unanswered, end);
     for (const a of [this.#knock, this.#proven]) a.stop();
     if (this.#ended) return;
-    if (end.told && (end.code === 'expired' ? !this.#owner.renews() : end.back === undefined)) return this.#owner.unwanted(end);
+    const now = this.#clock.now();
+    if (end.told && this.#final(end, now)) return this.#owner.unwanted(end);
+    if (!end.told) this.#gaveUp = now;
     if (!this.#online && this.#round.length > 0 && !end.told) {
       void this.#try(); // the next way, at once
       return;
     }
-    const now = this.#clock.now();
     const back = this.#online && this.#lived(end, now);
     let wait = backOff(this.#tries, this.#background ? longestWaitBackground : longestWait, this.#random());
     if (end.told) wait += end.back ?? 0;
@@ -234,6 +237,17 @@ export class Connector {
     this.#online = false;
     this.#become({ state: 'waiting', again: wait, way: this.way.name, reason: { code: end.code as EndCode, text: end.text } });
     this.#alarm.set(now + wait);
+  }
+
+  /** Whether there is no use in coming back. */
+  #final(end: End, now: number): boolean {
+    if (end.code === 'expired') return !this.#owner.renews();
+    if (end.code === 'replaced' && now - this.#gaveUp < meeting) {
+      // It was by a connection that we gave up, which came in after this one.
+      this.#gaveUp = -Infinity; // if it is again, it is not
+      return false;
+    }
+    return end.back === undefined;
   }
 
   /** What the end of a connection says of its way. True: back to the one that did hold. */
@@ -283,6 +297,7 @@ export class Connector {
     }
     this.#look = undefined;
     this.#owner.gone(this.#forget()?.drop() ?? []);
+    this.#gaveUp = this.#clock.now();
     this.#round = [this.#way]; // back to it, if the better one does not hold
     this.#way = at;
     this.#online = false;

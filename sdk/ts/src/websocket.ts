@@ -22,8 +22,15 @@ export function webSocketDial(url: string, WebSocket: SocketConstructor): Dial {
     ws.onmessage = (e) => {
       if (e.data instanceof ArrayBuffer) on.data(new Uint8Array(e.data));
     };
-    ws.onerror = () => {}; // onclose follows
-    ws.onclose = (e) => on.closed(e.reason || `the WebSocket was closed (${e.code ?? 1006})`);
+    let over = false;
+    const end = (why: string) => {
+      if (!over) on.closed(why);
+      over = true;
+    };
+    // "fire an event named error" and then "an event named close"
+    // WebSockets (WHATWG), section 4. The WebSocket of Node 22 stops at the first.
+    ws.onerror = (e) => setTimeout(() => end((e as { message?: string } | undefined)?.message || 'the WebSocket failed'));
+    ws.onclose = (e) => end(e.reason || `the WebSocket was closed (${e.code ?? 1006})`);
     return {
       send: (bytes) => ws.send(bytes),
       close: () => ws.close(),

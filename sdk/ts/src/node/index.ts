@@ -7,7 +7,6 @@
 
 import type { Client } from '../client.js';
 import { connectOn, type Options } from '../options.js';
-import type { SocketConstructor } from '../websocket.js';
 import { tcpDial } from './tcp.js';
 import { NodeWebSocket } from './websocket.js';
 
@@ -16,8 +15,7 @@ import { NodeWebSocket } from './websocket.js';
  * until it is closed.
  */
 export function connect(o: Options): Client {
-  const own = (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
-  return connectOn({ device: 'node', WebSocket: own ?? NodeWebSocket, tcp: tcpDial }, o);
+  return connectOn({ device: 'node', WebSocket: NodeWebSocket, tcp: tcpDial }, o);
 }
 
 export * from '../index.js';

@@ -1,5 +1,6 @@
-// A WebSocket for Node 20, which has none by itself: the client's side of RFC
-// 6455, as much as the link protocol needs.
+// A WebSocket for Node: the client's side of RFC 6455, as much as the link
+// protocol needs. Node 20 has none by itself, and those of later ones do not say
+// why they failed.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { request as requestHttp } from 'node:http';

@@ -190,9 +190,12 @@ func (x *client) appendBody(b []byte, e *mailbox.Entry, extra stream.Element) []
 		return stream.AppendElement(b, "body", "", e.Body)
 	}
 	if _, ok := extra.Child(stream.NSClient, "body"); !ok {
-		say := describe(e.Type, len(e.Body))
-		if len(e.Body) > maxInline {
-			say += fmt.Sprintf(", too large for XMPP: it is message %d at /v1/inbox", e.Seq)
+		say := e.Body
+		if !isReadable(e.Type) || len(say) > x.s.limits.Bytes || !stream.Carries(say) {
+			say = []byte(describe(e.Type, len(e.Body)))
+			if len(e.Body) > maxInline {
+				say = fmt.Appendf(say, ", too large for XMPP: it is message %d at /v1/inbox", e.Seq)
+			}
 		}
 		b = stream.AppendElement(b, "body", "", say)
 	}
@@ -215,6 +218,14 @@ func isText(t string) bool {
 	}
 	m, p, err := mime.ParseMediaType(t)
 	return err == nil && m == "text/plain" && (p["charset"] == "" || strings.EqualFold(p["charset"], "utf-8"))
+}
+
+// isReadable reports whether a body of type t tells a person something as it
+// stands, although it is not the text of a chat: Markdown, JSON.
+func isReadable(t string) bool {
+	m, p, err := mime.ParseMediaType(t)
+	utf8 := p["charset"] == "" || strings.EqualFold(p["charset"], "utf-8")
+	return err == nil && utf8 && (strings.HasPrefix(m, "text/") || m == "application/json" || strings.HasSuffix(m, "+json"))
 }
 
 func mediaType(t string) string {

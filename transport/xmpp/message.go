@@ -181,8 +181,8 @@ func (x *client) post(e stream.Element, ct *content, kind string) (*mailbox.Post
 			p.Type = "application/octet-stream"
 		}
 		drop = func(c stream.Element) bool { return taken(c) || c.Is(nsBoB, "data") }
-		if ct.others == 0 && ct.bodies > 0 && ct.body.Text() == describe(p.Type, len(data)) {
-			return p, nil // as our own description, which is made anew
+		if say := ct.body.Text(); ct.others == 0 && ct.bodies > 0 && (say == describe(p.Type, len(data)) || say == string(data)) {
+			return p, nil // as what we say ourselves, which is made anew
 		}
 		if ct.others == 0 && ct.bodies == 0 {
 			return p, nil

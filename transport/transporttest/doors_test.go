@@ -1,11 +1,13 @@
 package transporttest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +35,11 @@ import (
 // open opens a house on a store in memory with all four doors.
 func open(t *testing.T) *House {
 	t.Helper()
+	return openWith(t, slog.New(slog.DiscardHandler))
+}
+
+func openWith(t *testing.T, log *slog.Logger) *House {
+	t.Helper()
 	under, stop := context.WithCancel(context.Background())
 	store := mem.New(mem.Options{})
 	mail := mailbox.New(store, mailbox.Limits{})
@@ -45,7 +52,6 @@ func open(t *testing.T) *House {
 			t.Fatal(err)
 		}
 	}
-	log := slog.New(slog.DiscardHandler)
 	engine := conn.New(conn.Config{Log: log})
 	core := &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
 		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
@@ -137,5 +143,34 @@ func TestDrainWithEveryDoorInUse(t *testing.T) {
 	}
 	if err := h.Drain(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A session is a line of the log when it begins and one when it ends, whatever
+// the door. A poll is none: it is a session for as long as it is held.
+func TestSessionsAreLogged(t *testing.T) {
+	var log bytes.Buffer // slog writes one line at a time, and it is read when all has ended
+	h := openWith(t, slog.New(slog.NewTextHandler(&log, nil)))
+	for _, d := range doors {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		mb, err := d.Dial(ctx, h, "alice", d.Name)
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", d.Name, err)
+		}
+		mb.Close()
+	}
+	if err := h.Drain(); err != nil {
+		t.Error(err)
+	}
+	for _, d := range doors {
+		who := " door=" + d.Name + " user=alice@localhost device=" + d.Name
+		began, ended := strings.Count(log.String(), `"session began"`+who+" from=127.0.0.1"), strings.Count(log.String(), `"session ended"`+who+" reason=")
+		if want := map[bool]int{true: 0, false: 1}[d.Name == "poll"]; began != want || ended != want {
+			t.Errorf("%s: %d began, %d ended; want %d", d.Name, began, ended, want)
+		}
+	}
+	if t.Failed() {
+		t.Log(log.String())
 	}
 }

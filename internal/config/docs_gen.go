@@ -72,7 +72,7 @@ var docs = map[string]string{
 	"keepalive.reports":        "reports is how many findings are kept per network, the newest. Default 16.",
 	"keepalive.networks":       "networks is how many networks are remembered, those heard of last.\nDefault 20,000.",
 	"keepalive.half_life":      "half_life is the age at which a finding counts for half. Default 14 days.",
-	"poll.max_request":         "max_request is the greatest length in bytes of a request's body. Default\n8 MiB, which holds a message of the default maximum however it is escaped.",
+	"poll.max_request":         "max_request is the greatest length in bytes of a request's body. Default\neight times the limit on a message's body, which holds one however it is\nescaped, and at least 8 MiB.",
 	"poll.max_batch":           "max_batch is the greatest number of messages in one POST. Default 1000.",
 	"poll.max_wait":            "max_wait is how long a long poll is held at most, whatever it asks for.\nIt is held shorter where the network of the device is known to forget\nsilent connections sooner. Default 5 min.",
 	"poll.limit":               "limit is how many messages one answer holds when the request does not\nsay, and max_limit how many at most. Default 100 and 1000.",

@@ -45,13 +45,15 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/posthouse-im/posthouse/internal/acl"
+	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/transport"
 )
 
 // Config is what an operator may set. A zero field means its default.
 type Config struct {
 	// MaxRequest is the greatest length in bytes of a request's body. Default
-	// 8 MiB, which holds a message of the default maximum however it is escaped.
+	// eight times the limit on a message's body, which holds one however it is
+	// escaped, and at least 8 MiB.
 	MaxRequest int
 	// MaxBatch is the greatest number of messages in one POST. Default 1000.
 	MaxBatch int
@@ -103,8 +105,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 }
 
-func (c Config) withDefaults() Config {
-	c.MaxRequest = cmp.Or(c.MaxRequest, 8<<20)
+func (c Config) withDefaults(l mailbox.Limits) Config {
+	c.MaxRequest = cmp.Or(c.MaxRequest, max(8<<20, 8*l.Body))
 	c.MaxBatch = cmp.Or(c.MaxBatch, 1000)
 	c.MaxWait = cmp.Or(c.MaxWait, 5*time.Minute)
 	c.MaxLimit = cmp.Or(c.MaxLimit, 1000)
@@ -146,7 +148,7 @@ type Server struct {
 
 // New returns a server with the routes of the poll door.
 func New(core *transport.Core, cfg Config) *Server {
-	s := &Server{core: core, cfg: cfg.withDefaults(), log: core.Log, mux: http.NewServeMux(), held: map[string]int{}}
+	s := &Server{core: core, cfg: cfg.withDefaults(core.Mail.Limits()), log: core.Log, mux: http.NewServeMux(), held: map[string]int{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
 
@@ -102,5 +103,16 @@ func TestBadRecipientIsNoError(t *testing.T) {
 	`)
 	if log.Len() > 0 {
 		t.Error(log.String())
+	}
+}
+
+// A request may be as long as the longest message, escaped, whatever that is.
+func TestRequestHoldsTheLongestMessage(t *testing.T) {
+	core, store := newCore(t, mem.Options{})
+	for body, want := range map[int]int{1 << 10: 8 << 20, 1 << 20: 8 << 20, 16 << 20: 128 << 20} {
+		core.Mail = mailbox.New(store, mailbox.Limits{Body: body})
+		if got := New(core, Config{}).cfg.MaxRequest; got != want {
+			t.Errorf("%d bytes for a body of %d", got, body)
+		}
 	}
 }

@@ -30,7 +30,8 @@ import (
 
 // Options says what to measure. A zero field means its default.
 type Options struct {
-	// Target is host:port, or ws://host:port/path for what runs over WebSocket.
+	// Target is host:port, which is TCP, or tls://host:port, quic://host:port,
+	// ws://host:port/path or wss://host:port/path.
 	Target string
 	// Scenario is pairs, fan, rate, idle or queue. Default pairs.
 	Scenario string
@@ -47,6 +48,10 @@ type Options struct {
 	Subscribers int
 	// Connections that idle. Default 15,000.
 	Connections int
+	// Settle is how long a server with idle connections is watched: one that
+	// collects garbage returns memory some time after a burst of logins.
+	// Default 30 s.
+	Settle time.Duration
 	// Window is how many messages a sender runs ahead. Default 64 where
 	// messages are acknowledged, else 1,000.
 	Window int
@@ -89,6 +94,9 @@ func (o *Options) setDefaults(acked bool) {
 	def(&o.Pairs, 50)
 	def(&o.Subscribers, 1000)
 	def(&o.Connections, 15000)
+	if o.Settle == 0 {
+		o.Settle = 30 * time.Second
+	}
 	def(&o.Rate, 5000)
 	def(&o.Size, 64)
 	o.Size = max(o.Size, stampSize)
@@ -343,17 +351,15 @@ func (r *run) idle(ctx context.Context, res *Result) error {
 			return err
 		}
 	}
-	// A garbage-collected server returns memory some time after a burst of
-	// logins; it is given the time that any monitoring would.
 	least := int64(1) << 62
-	for range 60 {
+	for end := time.Now().Add(r.Settle); time.Now().Before(end); {
 		now, err := r.PID.Resident()
 		if err != nil {
 			return err
 		}
 		least = min(least, now)
 		select {
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(min(500*time.Millisecond, r.Settle)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

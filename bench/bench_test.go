@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -28,6 +29,13 @@ import (
 // returns their addresses.
 func serve(t *testing.T) (linkAddr, mqttAddr string) {
 	t.Helper()
+	targets := serveAll(t)
+	return targets["tcp"], targets["mqtt"]
+}
+
+// serveAll is serve with link over each of its carriers.
+func serveAll(t *testing.T) (targets map[string]string) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	store := mem.New(mem.Options{})
 	mail := mailbox.New(store, mailbox.Limits{})
@@ -44,26 +52,74 @@ func serve(t *testing.T) (linkAddr, mqttAddr string) {
 	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a,
 		Keepalive: keepalive.Fixed(0), Engine: conn.New(conn.Config{Log: log}), Log: log}
 	var wg sync.WaitGroup
-	listen := func(s transport.Server) string {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+	run := func(serve func(net.Listener) error, ln net.Listener) string {
 		wg.Go(func() {
-			if err := s.Serve(ctx, ln); err != nil {
+			if err := serve(ln); err != nil {
 				t.Error(err)
 			}
 		})
 		return ln.Addr().String()
 	}
+	listen := func() net.Listener {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ln
+	}
+	l, m := link.New(core, link.Config{}), mqtt.New(core, mqtt.Config{})
+	plain := httptest.NewServer(l.WebSocket(ctx))
+	secure := httptest.NewTLSServer(l.WebSocket(ctx))
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quic, err := l.QUIC(pc, secure.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(ln net.Listener) error { return l.Serve(ctx, ln) }
+	targets = map[string]string{
+		"tcp":  run(serve, listen()),
+		"tls":  "tls://" + run(func(ln net.Listener) error { return l.ServeTLS(ctx, ln, secure.TLS) }, listen()),
+		"ws":   "ws" + strings.TrimPrefix(plain.URL, "http") + "/link",
+		"wss":  "wss" + strings.TrimPrefix(secure.URL, "https") + "/link",
+		"quic": "quic://" + run(serve, quic),
+		"mqtt": run(func(ln net.Listener) error { return m.Serve(ctx, ln) }, listen()),
+	}
 	t.Cleanup(func() {
 		stop()
 		wg.Wait()
+		plain.Close()
+		secure.Close()
 		core.Engine.Close()
 		a.Close()
 		store.Close()
 	})
-	return listen(link.New(core, link.Config{})), listen(mqtt.New(core, mqtt.Config{}))
+	return targets
+}
+
+// Link is measured over each of its carriers, with a load and without.
+func TestCarriers(t *testing.T) {
+	for carrier, target := range serveAll(t) {
+		if carrier == "mqtt" {
+			continue
+		}
+		for _, o := range []Options{{Scenario: "pairs", N: 300, Pairs: 2}, {Scenario: "idle", Connections: 20, Settle: time.Millisecond}} {
+			t.Run(carrier+" "+o.Scenario, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				o.Target, o.User, o.Password, o.Accounts, o.PID = target, "bench%d", "pw", 6, Process(os.Getpid())
+				r, err := Run(ctx, Link{}, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.Resident <= 0 || o.Scenario == "pairs" && r.Messages < 300 || o.Scenario == "idle" && r.Connections != 20 {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
+	}
 }
 
 func TestScenarios(t *testing.T) {
@@ -108,6 +164,7 @@ func TestScenarios(t *testing.T) {
 func TestRefusesWhatItCannotMeasure(t *testing.T) {
 	for want, o := range map[string]Options{
 		"no scenario":          {Scenario: "dance"},
+		"connect by pigeon":    {Target: "pigeon://127.0.0.1:1"},
 		"needs the server's":   {Scenario: "idle"},
 		"connection 0: dial":   {Target: "127.0.0.1:1"},
 		"processor time of th": {Target: "", Scenario: "pairs", PID: 1 << 30, Pairs: 1},

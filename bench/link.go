@@ -43,7 +43,7 @@ const maxFrame = 1 << 20
 
 // Dial says hello and waits for the welcome.
 func (l Link) Dial(ctx context.Context, o *Options, s Seat) (Conn, error) {
-	nc, err := dial(ctx, o.Target, "", s.Role)
+	nc, err := dial(ctx, o.Target, frame.Protocol, s.Role)
 	if err != nil {
 		return nil, err
 	}

@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 )
 
-// MQTT is MQTT 3.1.1 over plain TCP: enough of it to load a server, and no
+// MQTT is MQTT 3.1.1: enough of it to load a server, and no
 // more, so that the generator costs little beside what it measures.
 type MQTT struct{}
 
@@ -62,8 +61,7 @@ func (MQTT) Target(o *Options, lane int) string { return fmt.Sprintf("bench/%d/%
 
 // Dial connects and waits for the CONNACK.
 func (MQTT) Dial(ctx context.Context, o *Options, s Seat) (Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", o.Target)
+	nc, err := dial(ctx, o.Target, "mqtt", s.Role)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,17 +24,8 @@ type webSocket struct {
 	out  net.Buffers
 }
 
-// dial connects to host:port over TCP or to a ws:// URL. subprotocol may be empty.
-func dial(ctx context.Context, target, subprotocol string, role Role) (net.Conn, error) {
-	var d net.Dialer
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "ws" {
-		return d.DialContext(ctx, "tcp", target)
-	}
-	nc, err := d.DialContext(ctx, "tcp", u.Host)
-	if err != nil {
-		return nil, err
-	}
+// openWebSocket makes of nc a WebSocket at u. subprotocol may be empty.
+func openWebSocket(nc net.Conn, u *url.URL, subprotocol string, role Role) (net.Conn, error) {
 	size := 64 << 10
 	if role == Idle {
 		size = 256

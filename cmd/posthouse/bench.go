@@ -12,14 +12,14 @@ import (
 // benchCmd loads any server and says what it did.
 type benchCmd struct {
 	MQTT benchMQTT `cmd:"" help:"Load an MQTT server: this one or any other."`
-	Link benchLink `cmd:"" help:"Load a Posthouse server over link, on TCP or on WebSocket."`
+	Link benchLink `cmd:"" help:"Load a Posthouse server over link."`
 
 	Centrifuge benchCentrifuge `cmd:"" help:"Load a Centrifugo server, or its library, over WebSocket."`
 }
 
 // benchFlags are those of bench.Options.
 type benchFlags struct {
-	Target      string        `required:"" placeholder:"HOST:PORT" help:"The server; ws://HOST:PORT/PATH where the protocol runs over WebSocket."`
+	Target      string        `required:"" placeholder:"HOST:PORT" help:"The server: HOST:PORT over TCP, or tls://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, quic://HOST:PORT."`
 	Scenario    string        `default:"pairs" enum:"pairs,fan,rate,idle,queue" help:"pairs: senders, each to a receiver of its own. fan: one sender to many. rate: pairs at a fixed rate, for the delay. idle: connections that say nothing, for the memory. queue: to receivers that are away. One of ${enum}."`
 	N           int           `short:"n" help:"How many messages are to arrive in all; 0 is as many as fit into --time."`
 	Time        time.Duration `default:"5s" help:"How long to run when -n is 0."`

@@ -85,13 +85,24 @@ type Message struct {
 	// this device sees it. Both are zero where the protocol has no word for
 	// them (MQTT 3.1.1).
 	Seq, Prev uint64
-	ID        string
-	From, To  string
-	Device    string // the sender's device, if told
-	Time      time.Time
-	Type      string
-	Body      []byte
-	Attrs     []Attr // in the sender's order
+	// ID is the sender's; no other message of his has it.
+	ID string
+	// From and To are addresses: bob@example.org.
+	From, To string
+	Device   string // the sender's device, if told
+	Time     time.Time
+	// Type is the media type of Body; empty is text/plain; charset=utf-8.
+	Type string
+	Body []byte
+	// Left, if not zero, is how many bytes Body would have, more than the
+	// program takes: it was left out. See link.Config.MaxMessage.
+	Left int
+	// Expires is when the message loses its worth; zero is never, or not told
+	// (XMPP).
+	Expires time.Time
+	// Urgency is very-low, low, normal or high; empty is not told (XMPP).
+	Urgency string
+	Attrs   []Attr // in the sender's order
 }
 
 // Attr returns the value of the first property called name.

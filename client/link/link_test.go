@@ -452,6 +452,23 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// A message longer than the program takes comes without its body, and says so.
+func TestLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, mem.Options{})
+		alice := h.login(t, "alice", "phone")
+		bob := h.login(t, "bob", "watch", func(c *Config) { c.MaxMessage = 1000 })
+		send(t, alice, "bob", strings.Repeat("x", 2000))
+		if m := receive(t, bob, ""); m.Left != 2000 {
+			t.Errorf("%+v", m)
+		}
+		send(t, alice, "bob", "")
+		if m := receive(t, bob, ""); m.Left != 0 {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
 // The same over real sockets.
 func TestCarriers(t *testing.T) {
 	h := build(t, mem.Options{}, 0)

@@ -355,10 +355,14 @@ func (mb *Mailbox) message(s *session, f *frame.Msg) error {
 	for _, a := range m.Attrs {
 		attrs = append(attrs, client.Attr(a))
 	}
-	mb.inbox.Put(client.Message{
-		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device,
-		Time: time.UnixMilli(m.Time).UTC(), Type: m.Media, Body: body, Attrs: attrs,
-	})
+	msg := client.Message{
+		Seq: m.Seq, Prev: m.Prev, ID: m.ID, From: m.From, To: to, Device: m.Device, Time: time.UnixMilli(m.Time).UTC(),
+		Type: m.Media, Body: body, Left: int(m.Left), Urgency: m.Urgency.String(), Attrs: attrs,
+	}
+	if m.Expires != 0 {
+		msg.Expires = time.UnixMilli(m.Expires).UTC()
+	}
+	mb.inbox.Put(msg)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -198,7 +199,10 @@ func (mb *Mailbox) receive(p *packet.Publish) {
 		m.Prev, _ = strconv.ParseUint(get("prev"), 10, 64)
 		m.ID, m.From, m.To, m.Device = get("id"), get("from"), get("to"), get("device")
 		m.Time, _ = time.Parse(time.RFC3339Nano, get("time"))
-		m.Type = ps.Text(packet.ContentType)
+		m.Type, m.Urgency = ps.Text(packet.ContentType), cmp.Or(get("urgency"), "normal")
+		if ps.Has(packet.MessageExpiry) { // what is left of it, in seconds
+			m.Expires = time.Now().Add(time.Duration(ps.Num(packet.MessageExpiry, 0)) * time.Second).UTC()
+		}
 		m.Attrs = attrsOf(ps)
 	}
 	mb.mu.Lock()

@@ -10,6 +10,7 @@ package poll
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -177,7 +178,7 @@ func (m *Mailbox) Receive(ctx context.Context) (client.Message, error) {
 	m.got[0] = wire.Message{}
 	m.got = m.got[1:]
 	msg := client.Message{Seq: w.Seq, Prev: w.Prev, ID: w.ID, From: w.From, To: w.To, Device: w.Device,
-		Time: w.Time, Type: w.Type, Body: w.Body}
+		Time: w.Time, Type: w.Type, Body: w.Body, Expires: w.Expires, Urgency: cmp.Or(w.Urgency, "normal")}
 	for _, a := range w.Attrs {
 		msg.Attrs = append(msg.Attrs, client.Attr(a))
 	}

@@ -27,6 +27,10 @@ type Door struct {
 	// NoConflict says that the protocol's answer to an id used twice is not a
 	// refusal that the sender sees.
 	NoConflict bool
+	// NoWorth says that the protocol has no word for how urgent a message is
+	// and when it expires: what is sent is as any other, and what is received
+	// tells neither.
+	NoWorth bool
 }
 
 // A House is a server under test with its doors open. Users alice, bob and
@@ -330,6 +334,29 @@ func properties(t *testing.T, from, to *device) {
 	}
 }
 
+// worth sends a message that is urgent for an hour.
+func worth(t *testing.T, in, out Door, from, to *device) {
+	t.Helper()
+	d := client.Draft{To: "bob", ID: "worth", Body: []byte("now")}
+	want := "normal"
+	if !in.NoWorth {
+		d.Urgency, d.Expires, want = "high", time.Hour, "high"
+	}
+	from.send(d)
+	m := to.recv()
+	to.ack(m)
+	if out.NoWorth {
+		want = ""
+	}
+	if m.Urgency != want {
+		t.Errorf("its urgency is %q, want %q", m.Urgency, want)
+	}
+	left := time.Until(m.Expires)
+	if expires := !in.NoWorth && !out.NoWorth; expires == m.Expires.IsZero() || expires && (left < 59*time.Minute || left > 61*time.Minute) {
+		t.Errorf("it expires at %v", m.Expires)
+	}
+}
+
 // Matrix holds a dialogue from each door to each door, and has a device leave
 // by one and return by another.
 func Matrix(t *testing.T, doors []Door, open func(*testing.T) *House) {
@@ -345,6 +372,7 @@ func Matrix(t *testing.T, doors []Door, open func(*testing.T) *House) {
 				bob.want("line one\nline two")
 				binary(t, alice, bob)
 				properties(t, alice, bob)
+				worth(t, in, out, alice, bob)
 			})
 			if in.Name == out.Name {
 				continue

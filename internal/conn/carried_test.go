@@ -3,6 +3,7 @@ package conn
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,9 +179,13 @@ func TestCarriedAlarm(t *testing.T) {
 	})
 }
 
+// Those that have the same places are bounded together.
 func TestCarriageLimits(t *testing.T) {
-	g := New(Config{}).Carry(Options{MaxConns: 2, MaxPerAddr: 1})
+	e, o := New(Config{}), Options{MaxConns: 2, MaxPerAddr: 1, Places: new(Places)}
+	groups := []*Carriage{e.Carry(o), e.Carry(o)}
 	open := func(addr string) (*Carried, error) {
+		g := groups[0]
+		slices.Reverse(groups)
 		return g.Open(new(hand), &probe{ended: make(chan error, 1)}, netip.MustParseAddrPort(addr), netip.AddrPort{})
 	}
 	a, err := open("10.0.0.1:1")

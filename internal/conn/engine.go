@@ -125,6 +125,9 @@ type Options struct {
 	// MaxConns and MaxPerAddr bound connections in all and from one address
 	// (an IPv6 /64 counts as one). Default unlimited and 20,000.
 	MaxConns, MaxPerAddr int
+	// Places, if not nil, has the connections bounded together with those of
+	// other listeners and endpoints.
+	Places *Places
 	// Linger is how long Close waits for the peer to take what was written,
 	// and Serve for all connections to end. Default 5 s.
 	Linger time.Duration
@@ -175,6 +178,9 @@ func (o Options) filled() Options {
 	o.Ahead = min(o.Ahead, o.MaxUnsent/2)
 	if o.Account == nil {
 		o.Account = new(Account)
+	}
+	if o.Places == nil {
+		o.Places = new(Places)
 	}
 	return o
 }

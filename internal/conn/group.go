@@ -16,19 +16,15 @@ type group struct {
 	gone chan struct{} // closed when the group drains and is empty
 
 	mu       sync.Mutex
-	n        int               // guarded by mu; connections
-	draining bool              // guarded by mu
-	over     bool              // guarded by mu; gone is closed
-	per      map[uint64]uint32 // guarded by mu; connections by source
-	direct   map[*gconn]bool   // guarded by mu; those on goroutines
+	n        int             // guarded by mu; connections
+	draining bool            // guarded by mu
+	over     bool            // guarded by mu; gone is closed
+	direct   map[*gconn]bool // guarded by mu; those on goroutines
 }
 
 func (e *Engine) newGroup(o Options) *group {
 	o = o.filled()
-	return &group{
-		e: e, o: o, log: e.cfg.Log, gone: make(chan struct{}),
-		per: make(map[uint64]uint32), direct: make(map[*gconn]bool),
-	}
+	return &group{e: e, o: o, log: e.cfg.Log, gone: make(chan struct{}), direct: make(map[*gconn]bool)}
 }
 
 // opcode is the kind of WebSocket message that the group's protocol speaks.
@@ -51,7 +47,7 @@ var (
 func (g *group) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.draining || g.o.MaxConns > 0 && g.n >= g.o.MaxConns {
+	if g.draining || !g.o.Places.Take(g.o.MaxConns) {
 		return false
 	}
 	g.n++
@@ -64,6 +60,7 @@ func (g *group) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.n--
+	g.o.Places.Give()
 	g.o.Account.Conns.Add(-1)
 	g.checkLocked()
 }
@@ -93,36 +90,11 @@ func (g *group) drain() {
 	}
 }
 
-// source is an address in 16 bytes, IPv4 as in IPv6.
-type source [16]byte
-
-func (s source) addr() netip.Addr { return netip.AddrFrom16(s).Unmap() }
-
-// key is what counts as one source: an IPv4 address or an IPv6 /64, whose
-// upper half it is. IPv4 stands in a part of IPv6 that is not assigned.
-func (s source) key() uint64 {
-	half := func(b []byte) (n uint64) {
-		for _, x := range b {
-			n = n<<8 | uint64(x)
-		}
-		return n
-	}
-	if a := netip.AddrFrom16(s); a.Is4In6() {
-		return 0xffff<<32 | half(s[12:])
-	}
-	return half(s[:8])
-}
-
-// count takes c into the account of its source; false means that the source
-// has its share.
+// count takes a place of c's source; false means that the source has its share.
 func (g *group) count(c *Conn) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	k := c.source.key()
-	if int(g.per[k]) >= g.o.MaxPerAddr {
+	if !g.o.Places.takeFrom(c.source, g.o.MaxPerAddr) {
 		return false
 	}
-	g.per[k]++
 	c.flags |= flagCounted
 	return true
 }
@@ -132,12 +104,7 @@ func (g *group) uncount(c *Conn) {
 		return
 	}
 	c.flags &^= flagCounted
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	k := c.source.key()
-	if g.per[k]--; g.per[k] == 0 {
-		delete(g.per, k)
-	}
+	g.o.Places.giveFrom(c.source)
 }
 
 // trusted reports whether a connection from a begins with a PROXY header.

@@ -114,7 +114,7 @@ func tcpConn(nc net.Conn) *net.TCPConn {
 func (g *group) open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !g.draining && (g.o.MaxConns <= 0 || g.n < g.o.MaxConns)
+	return !g.draining && !g.o.Places.full(g.o.MaxConns)
 }
 
 // accept101 is the answer that switches protocols.

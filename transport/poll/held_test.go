@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -370,12 +371,15 @@ func virtual(t *testing.T, cfg Config, advice keepalive.Advisor, f func(t *testi
 		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan error)
 		go func() { served <- h.srv.Serve(ctx, p) }()
+		h.stop = sync.OnceFunc(func() {
+			cancel()
+			if err := <-served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
 		f(t, h, p)
 		h.client.CloseIdleConnections()
-		cancel()
-		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
+		h.stop()
 	})
 }
 
@@ -451,22 +455,28 @@ func TestTokenEnds(t *testing.T) {
 	})
 }
 
-// Who sends slowly is cut off, and who does not read is, too.
+// Who sends slowly is cut off, and who does not read is, too, after the time
+// that is configured for that.
 func TestSlow(t *testing.T) {
-	for _, c := range []struct{ name, send, want string }{
-		{"silent", "", ""},
-		{"headers", "GET /v1/inbox HTTP/1.1\r\nHost: h", ""},
-		{"body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Content-Length: 100\r\n\r\n{", "HTTP/1.1 408 Request Timeout"},
-		{"stranger's body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{", "HTTP/1.1 401 Unauthorized"},
-		{"chunked", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Transfer-Encoding: chunked\r\n\r\n5\r\n{", "HTTP/1.1 408 Request Timeout"},
+	cfg := Config{HeaderTimeout: 3 * time.Second, BodyTimeout: 7 * time.Second, IdleTimeout: 20 * time.Second}
+	for _, c := range []struct {
+		name, send, want string
+		after            time.Duration
+	}{
+		{"silent", "", "", cfg.HeaderTimeout},
+		{"headers", "GET /v1/inbox HTTP/1.1\r\nHost: h", "", cfg.HeaderTimeout},
+		{"body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Content-Length: 100\r\n\r\n{", "HTTP/1.1 408 Request Timeout", cfg.BodyTimeout},
+		{"stranger's body", "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{", "HTTP/1.1 401 Unauthorized", cfg.BodyTimeout},
+		{"chunked", "POST /v1/messages HTTP/1.1\r\nHost: h\r\n" + bobs + "Transfer-Encoding: chunked\r\n\r\n5\r\n{", "HTTP/1.1 408 Request Timeout", cfg.BodyTimeout},
+		{"no second request", "GET /v1/inbox HTTP/1.1\r\nHost: h\r\n" + bobs + "\r\n", "HTTP/1.1 200 OK", cfg.IdleTimeout},
 	} {
-		virtual(t, Config{HeaderTimeout: 10 * time.Second, BodyTimeout: 30 * time.Second}, nil, func(t *testing.T, h *house, p *pipes) {
+		virtual(t, cfg, nil, func(t *testing.T, h *house, p *pipes) {
 			conn, _ := p.dial(t.Context(), "", "")
 			defer conn.Close()
 			start := time.Now()
 			go io.WriteString(conn, c.send)
 			got, _ := io.ReadAll(conn)
-			if took := time.Since(start); took > time.Minute {
+			if took := time.Since(start); took < c.after || took > c.after+time.Second {
 				t.Errorf("%s: closed after %v", c.name, took)
 			}
 			if !strings.HasPrefix(string(got), c.want) {
@@ -477,19 +487,37 @@ func TestSlow(t *testing.T) {
 			}
 		})
 	}
-	virtual(t, Config{WriteTimeout: 30 * time.Second}, nil, func(t *testing.T, h *house, p *pipes) {
+	virtual(t, Config{WriteTimeout: 7 * time.Second}, nil, func(t *testing.T, h *house, p *pipes) {
 		conn, _ := p.dial(t.Context(), "", "")
 		defer conn.Close()
-		start := time.Now()
 		io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: h\r\n"+bobs+"\r\n")
-		synctest.Wait()
-		if n := len(h.core.Router.Presence("bob@localhost")); n != 1 {
-			t.Errorf("%d sessions", n)
+		for _, want := range []int{1, 0} { // and nobody reads
+			time.Sleep(4 * time.Second)
+			synctest.Wait()
+			if n := len(h.core.Router.Presence("bob@localhost")); n != want {
+				t.Errorf("%d sessions, want %d", n, want)
+			}
 		}
-		time.Sleep(time.Minute) // and nobody reads
-		synctest.Wait()
-		if n := len(h.core.Router.Presence("bob@localhost")); n != 0 {
-			t.Errorf("the session was not ended after %v", time.Since(start))
+	})
+}
+
+// Who is still at it when the server goes down is waited for as long as is
+// configured.
+func TestLinger(t *testing.T) {
+	virtual(t, Config{Linger: 7 * time.Second}, nil, func(t *testing.T, h *house, p *pipes) {
+		began := make(chan struct{})
+		h.srv.Handle("GET /page", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(began)
+			<-r.Context().Done()
+		}))
+		conn, _ := p.dial(t.Context(), "", "")
+		defer conn.Close()
+		io.WriteString(conn, "GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
+		<-began
+		start := time.Now()
+		h.stop()
+		if took := time.Since(start); took != 7*time.Second {
+			t.Errorf("it went down after %v", took)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,15 +87,14 @@ func serveTLS(t testing.TB, core *transport.Core, store *mem.Store, cfg Config, 
 	h := &house{t: t, core: core, store: store, srv: New(core, cfg), url: "http://" + ln.Addr().String(),
 		client: &http.Client{Transport: &http.Transport{}}}
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
+	served := make(chan error)
 	go func() { served <- h.srv.ServeTLS(ctx, ln, cert) }()
-	h.stop = func() {
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		served <- nil
-	}
+	})
 	t.Cleanup(func() { h.client.CloseIdleConnections(); h.stop() })
 	return h
 }

@@ -165,17 +165,31 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// All listeners are bounded together.
 func TestConnLimits(t *testing.T) {
 	for _, cfg := range []Config{{MaxConns: 2}, {MaxPerAddr: 2}} {
 		h := newHouse(t, cfg, mem.Options{})
+		first := strings.TrimPrefix(h.url, "http://")
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error)
+		go func() { served <- h.srv.Serve(t.Context(), ln) }()
+		t.Cleanup(func() {
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
 		var conns []net.Conn
-		for range 3 {
-			c, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		for _, addr := range []string{first, ln.Addr().String(), first} {
+			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
 			conns = append(conns, c)
+			until(t, "an answer", func() bool { st := h.srv.Stats(); return st.Conns+int64(st.ConnsRefused) == int64(len(conns)) })
 		}
 		if _, err := bufio.NewReader(conns[2]).ReadByte(); err == nil {
 			t.Error("the third connection got an answer")

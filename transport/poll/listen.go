@@ -21,10 +21,6 @@ import (
 type limited struct {
 	net.Listener
 	s *Server
-
-	mu      sync.Mutex
-	open    int
-	perAddr map[netip.Addr]int
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -33,34 +29,33 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := network(addrOf(c.RemoteAddr().String()))
-		if l.take(a) {
-			l.s.count.conns.Add(1)
-			return &limitedConn{Conn: c, free: sync.OnceFunc(func() { l.give(a) })}, nil
+		a := addrOf(c.RemoteAddr().String())
+		if free := l.s.admit(a); free != nil {
+			return &limitedConn{Conn: c, free: sync.OnceFunc(free)}, nil
 		}
 		l.s.count.refused.Add(1)
 		c.Close()
 	}
 }
 
-func (l *limited) take(a netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open >= l.s.cfg.MaxConns || !l.s.trusts(a) && l.perAddr[a] >= l.s.cfg.MaxPerAddr {
-		return false
+// admit takes a place for a connection from a, and returns how to give it back;
+// nil if there is none. Proxies are not counted by address.
+func (s *Server) admit(a netip.Addr) (free func()) {
+	if !s.places.Take(s.cfg.MaxConns) {
+		return nil
 	}
-	l.open++
-	l.perAddr[a]++
-	return true
-}
-
-func (l *limited) give(a netip.Addr) {
-	l.s.count.conns.Add(-1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
-	if l.perAddr[a]--; l.perAddr[a] == 0 {
-		delete(l.perAddr, a)
+	counted := !s.trusts(a)
+	if counted && !s.places.TakeFrom(a, s.cfg.MaxPerAddr) {
+		s.places.Give()
+		return nil
+	}
+	s.count.conns.Add(1)
+	return func() {
+		s.count.conns.Add(-1)
+		if counted {
+			s.places.GiveFrom(a)
+		}
+		s.places.Give()
 	}
 }
 
@@ -133,15 +128,6 @@ func (c *limitedConn) NetConn() net.Conn { return c.Conn }
 func (c *limitedConn) Close() error {
 	c.free()
 	return c.Conn.Close()
-}
-
-// network is what counts as one address: an IPv6 customer has a /64.
-func network(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		return p.Addr()
-	}
-	return a
 }
 
 // addrOf returns the address in host:port, or the zero Addr.

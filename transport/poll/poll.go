@@ -45,6 +45,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/posthouse-im/posthouse/internal/acl"
+	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/transport"
 )
@@ -139,6 +140,7 @@ type Server struct {
 	routes []*route // in the order of registration; fixed after New
 	other  counters // requests that were for no route of ours
 	count  counts
+	places conn.Places // of the connections of all listeners
 
 	speakers speakers
 
@@ -202,7 +204,7 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, cfg *tls.Config)
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
-	ln = &limited{Listener: ln, s: s, perAddr: map[netip.Addr]int{}}
+	ln = &limited{ln, s}
 
 	failed := make(chan error, 1)
 	go func() { // ends when srv is closed

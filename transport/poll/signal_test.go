@@ -84,6 +84,28 @@ func TestSignalsRefused(t *testing.T) {
 	}
 }
 
+// So much in a second is taken, and four seconds' worth at once.
+func TestSignalRate(t *testing.T) {
+	virtual(t, Config{SignalRate: 2}, nil, func(t *testing.T, h *house, _ *pipes) {
+		taken := func() (n int) {
+			for {
+				a := h.ask(h.request("alice", "POST", pathSignals, `{"to":"bob","kind":"x"}`))
+				if a.status != 204 {
+					return n
+				}
+				n++
+			}
+		}
+		if n := taken(); n != 8 {
+			t.Errorf("%d at once", n)
+		}
+		time.Sleep(time.Second)
+		if n := taken(); n != 2 {
+			t.Errorf("%d a second later", n)
+		}
+	})
+}
+
 // Who has been silent is forgotten, and not looked for at each word.
 func TestSpeakers(t *testing.T) {
 	var m speakers

@@ -7,6 +7,9 @@ import (
 
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
+	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
 )
 
@@ -60,7 +63,7 @@ func FuzzEntry(f *testing.F) {
 
 // A connection that does not take what passes by loses it, and nothing else.
 func TestQueue(t *testing.T) {
-	s := &Server{cfg: Config{MaxQueue: 100}}
+	s := New(&transport.Core{Router: router.New(t.Context(), mailbox.New(mem.New(mem.Options{}), mailbox.Limits{}), nil, "localhost")}, Config{MaxQueue: 100})
 	r := &resource{s: s}
 	p := []byte(strings.Repeat("x", 40))
 	for i, want := range []bool{true, true, false, false} {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -238,6 +239,52 @@ func TestChannelBinding(t *testing.T) {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// So many connections are served, by whichever listener they come.
+func TestConnLimits(t *testing.T) {
+	for _, cfg := range []Config{{MaxConns: 2}, {MaxPerAddr: 2}} {
+		s := serveSockets(t, cfg)
+		a := dialWire(t, s.addr)
+		a.say(open)
+		a.until("</stream:features>")
+		if err := dialWire(t, s.tlsAddr).handshake(new(tls.Config)); err != nil {
+			t.Error(err)
+		}
+		refused := func() bool {
+			nc, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				return true // reset before it was through
+			}
+			defer nc.Close()
+			io.WriteString(nc, open)
+			n, _ := nc.Read(make([]byte, 1))
+			return n == 0
+		}
+		if !refused() {
+			t.Errorf("%+v: a third is served", cfg)
+		}
+		a.nc.Close()
+		for refused() { // the place is free a little later
+		}
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	s := serveSockets(t, Config{Origins: []string{"https://app.example"}})
+	h := httptest.NewServer(s.server.WebSocket(s.ctx))
+	defer h.Close()
+	for origin, want := range map[string]int{"https://app.example": 101, "https://evil.example": 403} {
+		c, resp, err := websocket.Dial(t.Context(), h.URL, &websocket.DialOptions{
+			Subprotocols: []string{"xmpp"}, HTTPHeader: http.Header{"Origin": {origin}},
+		})
+		if err == nil {
+			defer c.CloseNow()
+		}
+		if resp == nil || resp.StatusCode != want {
+			t.Errorf("%s: %v, want %d", origin, resp, want)
+		}
 	}
 }
 

@@ -112,6 +112,7 @@ type Server struct {
 	stats counters
 
 	account conn.Account
+	places  conn.Places
 }
 
 // Account is that of all connections of this door.
@@ -165,6 +166,7 @@ func (s *Server) options() conn.Options {
 		New:        func() conn.Protocol { return newClient(s, false) },
 		MaxConns:   s.cfg.MaxConns,
 		MaxPerAddr: s.cfg.MaxPerAddr,
+		Places:     &s.places,
 		Account:    &s.account,
 		MaxInput:   s.cfg.MaxStanza + 64<<10,
 		MaxUnsent:  2<<20 + 8*s.cfg.MaxStanza, // a body of that size, each character of it escaped, and a batch

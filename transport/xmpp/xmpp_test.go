@@ -196,6 +196,7 @@ func (h *house) decode(p []byte) (string, int, error) {
 //	                               quoted as in Go, type - is none
 //	! fill bob to 300                so many messages from another door
 //	! hold, ! release              the disk is slow
+//	! posted 3                     fails if XMPP has posted more or less
 //	! full, ! space                the disk is full
 //	! end user                     the account's sessions end
 //	! properties user 3 "name" "value" …  fails if message 3 has others
@@ -249,6 +250,11 @@ func (h *house) do(words []string) error {
 		return nil
 	case "release":
 		h.release()
+		return nil
+	case "posted":
+		if got := fmt.Sprint(h.core.Router.Stats(router.XMPP).Posted); got != words[1] {
+			return fmt.Errorf("posted %s", got)
+		}
 		return nil
 	case "full":
 		h.store.Fail(errors.New("no space left on device"))
@@ -323,7 +329,7 @@ func TestDialogues(t *testing.T) {
 			var o mem.Options
 			switch {
 			case strings.HasPrefix(name, "small-"):
-				cfg = Config{Insecure: true, MaxStanza: 2000, LoginTime: 3 * time.Second, MaxRoster: 2, MaxPosts: 2, MaxQueue: 1000, LoginTries: 2}
+				cfg = Config{Insecure: true, MaxStanza: 2000, LoginTime: 3 * time.Second, MaxRoster: 2, MaxPosts: 2, MaxQueue: 1000, LoginTries: 2, ResumeTime: 20 * time.Second}
 			case strings.HasPrefix(name, "trim-"):
 				o.Retention.Count = 2
 			case strings.HasPrefix(name, "clear-"):

@@ -80,7 +80,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	defer func() { err = errors.Join(err, data.Close()) }() // last, when no door is left
 
 	cert, err := certs.Open(certs.Options{Cert: cfg.TLS.Cert, Key: cfg.TLS.Key, Dir: cfg.Data, Domain: cfg.Domain,
-		Clients: certs.Clients(cfg.TLS.Clients), ClientCA: cfg.TLS.ClientCA, ClientCRL: cfg.TLS.ClientCRL})
+		Clients: certs.Clients(cfg.TLS.Clients), ClientCA: cfg.TLS.ClientCA, ClientCRL: cfg.TLS.ClientCRL,
+		Refused: func(why error) { log.Warn("client certificate refused", "err", why) }})
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,10 @@ type Options struct {
 	Clients  Clients
 	ClientCA string
 	// ClientCRL is a PEM file with the lists of what these authorities have
-	// revoked; empty means that they are not asked for.
+	// revoked; empty means that they are not asked for. Refused is told whom
+	// they keep out.
 	ClientCRL string
+	Refused   func(why error)
 }
 
 // A certificate that was made is good for this long, and is made anew when
@@ -56,6 +58,7 @@ type Source struct {
 	clients     Clients
 	authorities []*x509.Certificate // nil while clients are not asked
 	crl         string
+	refused     func(error)
 	revoked     atomic.Pointer[revoked] // nil if that is not asked for
 }
 
@@ -78,7 +81,7 @@ func Open(o Options) (*Source, error) {
 		if s.authorities, err = readAuthorities(o.ClientCA); err != nil {
 			return nil, err
 		}
-		if s.crl = o.ClientCRL; s.crl != "" {
+		if s.crl, s.refused = o.ClientCRL, o.Refused; s.crl != "" {
 			r, err := readRevoked(s.crl, s.authorities)
 			if err != nil {
 				return nil, err

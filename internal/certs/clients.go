@@ -48,7 +48,13 @@ func (s *Source) ForClients() *tls.Config {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	if s.revoked.Load() != nil {
-		cfg.VerifyConnection = func(cs tls.ConnectionState) error { return s.revoked.Load().check(cs) }
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+			err := s.revoked.Load().check(cs)
+			if err != nil && s.refused != nil {
+				s.refused(err)
+			}
+			return err
+		}
 	}
 	return cfg
 }

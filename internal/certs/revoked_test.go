@@ -131,10 +131,13 @@ func login(t *testing.T, server *tls.Config, who *signer, cache tls.ClientSessio
 }
 
 // files are what a server reads.
-type files struct{ ca, crl string }
+type files struct {
+	ca, crl string
+	refused func(error) // may be nil
+}
 
 func newFiles(t *testing.T, authorities ...*signer) files {
-	f := files{filepath.Join(t.TempDir(), "ca.pem"), filepath.Join(t.TempDir(), "crl.pem")}
+	f := files{ca: filepath.Join(t.TempDir(), "ca.pem"), crl: filepath.Join(t.TempDir(), "crl.pem")}
 	var all [][]byte
 	for _, a := range authorities {
 		all = append(all, a.pem())
@@ -151,7 +154,7 @@ func write(t *testing.T, file string, parts ...[]byte) {
 }
 
 func (f files) open(t *testing.T) (*Source, error) {
-	return Open(Options{Dir: t.TempDir(), Domain: "localhost", Clients: Optional, ClientCA: f.ca, ClientCRL: f.crl})
+	return Open(Options{Dir: t.TempDir(), Domain: "localhost", Clients: Optional, ClientCA: f.ca, ClientCRL: f.crl, Refused: f.refused})
 }
 
 func want(t *testing.T, what string, err error, text string) {
@@ -172,6 +175,8 @@ func TestRevoked(t *testing.T) {
 	same := other.sign(t, "the same number of another authority", false)
 	f := newFiles(t, root, other)
 	write(t, f.crl, root.list(time.Hour, nil, bad), other.list(time.Hour, nil))
+	told := 0
+	f.refused = func(error) { told++ }
 	s, err := f.open(t)
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +193,9 @@ func TestRevoked(t *testing.T) {
 	} {
 		_, err := login(t, s.ForClients(), tt.who, nil)
 		want(t, tt.want, err, tt.want)
+	}
+	if told != 2 {
+		t.Errorf("told of %d that were refused", told)
 	}
 	// With the authority between in both files.
 	f = newFiles(t, root, other, below)

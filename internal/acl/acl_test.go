@@ -451,6 +451,12 @@ func TestMayPublishAllocatesNothing(t *testing.T) {
 
 func BenchmarkMayPublish(b *testing.B) {
 	h := newHouse(b)
+	b.Run("no rules", func(b *testing.B) {
+		r, alice, name := h.rules(Config{}), who("alice", "phone"), []byte("home/kitchen/lamp")
+		for b.Loop() {
+			r.MayPublish(alice, name)
+		}
+	})
 	for _, n := range []int{0, 1, 10, 1000} {
 		rules := slices.Repeat([]Rule{{Publish: []string{"dev/%c/+/state", "dev/x"}}}, n)
 		// Those of other accounts cost nothing.

@@ -79,18 +79,17 @@ func (s *set) decide(cfg *Config, who *auth.Who, what []byte, u use) (ok bool, w
 		return false, ServerTopic, nil
 	case u == subscribing && slices.Contains(cfg.Refused, string(what)):
 		return false, RefusedToAll, nil
+	case who.User != "" && len(s.rules) == 0:
+		return true, NoRules, nil
 	}
 	v := valuesOf(who)
-	switch {
-	case who.User == "":
+	if who.User == "" {
 		for i := range s.anonymous {
 			if s.anonymous[i].contains(what, &v) {
 				return true, AnonymousTopics, nil
 			}
 		}
 		return false, AnonymousTopics, nil
-	case len(s.rules) == 0:
-		return true, NoRules, nil
 	}
 	for i := range s.inOrder(who.User) {
 		if r := &s.rules[i]; r.isFor(who.Role) && r.fits(what, &v, u) {

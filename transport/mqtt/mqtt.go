@@ -108,7 +108,8 @@ type Config struct {
 	// rules an account may use every plain topic; with rules, none that no
 	// rule allows. Those that are set by the API or the command line come behind.
 	ACL []acl.Rule
-	// MaxRules is how many rules may be set in that way. Default 1000.
+	// MaxRules is how many rules may be set by the API or the command line.
+	// Default 1000.
 	MaxRules int
 	// Proxies are the load balancers that begin every connection with a header
 	// of the PROXY protocol, version 1 or 2: addresses or networks. What they

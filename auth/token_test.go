@@ -78,7 +78,7 @@ func TestToken(t *testing.T) {
 		must(t, a.Add(t.Context(), "root", "secret", RoleAdmin))
 		must(t, a.Add(t.Context(), "gone", "secret", RoleUser))
 		must(t, a.SetDisabled(t.Context(), "gone", true))
-		strict := open(t, a.mail, Config{Tokens: TokenConfig{Keys: keys, Audience: "post", Issuer: "me", Roles: true}})
+		strict := open(t, a.mail, Config{Tokens: TokenConfig{Keys: keys, Audience: "post", Issuer: "me", Leeway: time.Minute, Roles: true}})
 		tampered := sign(t, hs, []byte(secret), "", good())
 		parts := strings.Split(tampered, ".")
 		payload := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root","exp":99999999999}`))
@@ -137,6 +137,7 @@ func TestToken(t *testing.T) {
 			{"other aud", strict, sign(t, hs, []byte(secret), "", good("aud", "x", "iss", "me")), Who{}, ErrDenied},
 			{"no iss", strict, sign(t, hs, []byte(secret), "", good("aud", "post")), Who{}, ErrDenied},
 			{"other iss", strict, sign(t, hs, []byte(secret), "", good("aud", "post", "iss", "x")), Who{}, ErrDenied},
+			{"expired a while ago", strict, sign(t, hs, []byte(secret), "", good("aud", "post", "iss", "me", "exp", in(-59*time.Second))), Who{User: "alice@localhost", Expires: now.Add(-59 * time.Second)}, nil},
 			{"expired, other iss", strict, sign(t, hs, []byte(secret), "", good("aud", "post", "iss", "x", "exp", in(-time.Hour))), Who{}, ErrDenied},
 		} {
 			who, err := tc.a.Verify(t.Context(), Credential{Token: tc.token, From: here})

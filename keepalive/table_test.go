@@ -123,6 +123,14 @@ func TestNewerCountsMore(t *testing.T) {
 	if p := tb.Prior("n"); p.Good != time.Minute {
 		t.Errorf("prior %+v, want what was found last", p)
 	}
+	if err := tb.mail.Put(t.Context(), mailbox.Record{Key: "x", Value: []byte("y")}); err != nil { // behind the reports
+		t.Fatal(err)
+	}
+	slow := open(t, tb.mail, Config{HalfLife: 365 * 24 * time.Hour})
+	slow.now = tb.now
+	if p := slow.Prior("n"); p.Good != 20*time.Minute {
+		t.Errorf("prior %+v, want what most have found", p)
+	}
 }
 
 func TestLimits(t *testing.T) {
@@ -153,6 +161,25 @@ func TestLimits(t *testing.T) {
 	tb.Report("new", "alice", found(time.Minute, 0))
 	if ks := tb.Networks(); len(ks) != 1 || ks[0].Network != "new" {
 		t.Errorf("kept %+v", ks)
+	}
+}
+
+// Every advice is within the bounds that are configured, whatever was found, and
+// nothing far beyond them is kept.
+func TestBounds(t *testing.T) {
+	tb := open(t, mail(t), Config{Min: 40 * time.Second, Max: time.Minute})
+	for _, c := range []struct{ found, want time.Duration }{
+		{19 * time.Second, Default}, // not kept
+		{20 * time.Second, 40 * time.Second},
+		{50 * time.Second, 47 * time.Second},
+		{2 * time.Minute, time.Minute},
+		{2*time.Minute + 1, Default},
+	} {
+		n := Network(c.found.String())
+		tb.Report(n, "bob", found(c.found, 0))
+		if got := tb.Interval(n); got != c.want {
+			t.Errorf("%v were found: every %v, want %v", c.found, got, c.want)
+		}
 	}
 }
 

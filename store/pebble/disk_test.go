@@ -237,6 +237,18 @@ func TestSecondServer(t *testing.T) {
 	}
 }
 
+// TestDirectoryCannotBeUsed: that is not said to be another server's doing.
+func TestDirectoryCannotBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "LOCK"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir, Options{})
+	if err == nil || errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Open: %v", err)
+	}
+}
+
 func TestNewerFormat(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "store", Options{FS: fs})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -114,7 +115,11 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("pebble: open %s: %w", dir, err)
 	}
 	lock, err := o.FS.Lock(o.FS.PathJoin(dir, "LOCK"))
-	if err != nil {
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &file): // it could not even be made
+		return nil, fmt.Errorf("pebble: open %s: %w", dir, err)
+	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", ErrInUse, dir, err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -79,6 +79,8 @@ for (const [what, bytes] of [
   ['a part of nothing', '000100'],
   ['a message within a message', '020101820102'],
   ['a message that is too long', '827f0000000100000000'],
+  ['a frame, a ping of too many bytes,', '897e0080'],
+  ['a frame, a ping in parts,', '090170'],
 ] as const) {
   test(`${what} ends the connection`, async () => {
     const { peer, next } = await pair();
@@ -88,6 +90,16 @@ for (const [what, bytes] of [
     assert.match(String(await next()), /^close 1006 a (frame|message)/);
   });
 }
+
+test('a large message in many pieces, and parts that hold nothing', async () => {
+  const { peer, next, ws } = await pair();
+  assert.equal(await next(), 'open');
+  const n = 1 << 20;
+  const all = Buffer.concat([unhex('027f' + n.toString(16).padStart(16, '0')), Buffer.alloc(n, 7), unhex('0000'.repeat(1000)), unhex('800108')]);
+  for (let at = 0; at < all.length; at += 10_007) peer.write(all.subarray(at, at + 10_007));
+  assert.equal(await next(), `message ${'07'.repeat(n)}08`);
+  ws.close();
+});
 
 test('an answer that is not to our question', async () => {
   const { next, peer } = await pair(false);

@@ -22,9 +22,12 @@ export class NodeWebSocket implements Socket {
   onerror: Socket['onerror'] = null;
   readonly #abort: () => void;
   #stream: Duplex | undefined;
-  #in: Buffer = Buffer.alloc(0);
+  #in: Buffer[] = []; // of a frame that is not complete
+  #have = 0; // bytes of it
+  #need = 2; // bytes before it is looked at again
   #parts: Buffer[] = []; // of a message that is not complete
   #size = 0;
+  #within = false; // a message
   #closed = false;
 
   constructor(url: string, protocols: string[]) {
@@ -96,19 +99,29 @@ export class NodeWebSocket implements Socket {
   }
 
   #data(b: Buffer): void {
-    this.#in = this.#in.length === 0 ? b : Buffer.concat([this.#in, b]);
-    for (;;) {
-      const p = this.#in;
-      if (p.length < 2 || this.#closed) return;
+    this.#in.push(b);
+    this.#have += b.length;
+    while (!this.#closed && this.#have >= this.#need) {
+      const p = this.#in.length === 1 ? this.#in[0]! : Buffer.concat(this.#in);
+      this.#in = [p];
       const short = p[1]! & 0x7f;
       const head = short < 126 ? 2 : short === 126 ? 4 : 10;
-      if (p.length < head) return;
+      if (p.length < head) {
+        this.#need = head;
+        return;
+      }
       const n = short < 126 ? short : short === 126 ? p.readUInt16BE(2) : Number(p.readBigUInt64BE(2));
+      const [opcode, last] = [p[0]! & 0x0f, (p[0]! & 0x80) !== 0];
       // "A server MUST NOT mask any frames" section 5.1; no extension was asked for.
       if (p[1]! & 0x80 || p[0]! & 0x70 || n + this.#size > mostBytes) return this.#fail('a frame that may not be');
-      if (p.length < head + n) return;
-      this.#in = p.subarray(head + n);
-      this.#frame(p[0]! & 0x0f, (p[0]! & 0x80) !== 0, p.subarray(head, head + n));
+      // "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented" section 5.5
+      if (opcode >= close && (n > 125 || !last)) return this.#fail('a frame that may not be');
+      this.#need = head + n;
+      if (p.length < this.#need) return;
+      this.#in = [p.subarray(this.#need)];
+      this.#have -= this.#need;
+      this.#need = 2;
+      this.#frame(opcode, last, p.subarray(head, head + n));
     }
   }
 
@@ -116,8 +129,9 @@ export class NodeWebSocket implements Socket {
     switch (opcode) {
       case binary:
       case continuation:
-        if ((opcode === continuation) !== this.#parts.length > 0) return this.#fail('a message within a message');
-        this.#parts.push(p);
+        if ((opcode === continuation) !== this.#within) return this.#fail('a message within a message');
+        this.#within = !last;
+        if (p.length > 0) this.#parts.push(p);
         this.#size += p.length;
         if (last) {
           const all = Buffer.concat(this.#parts);

@@ -56,6 +56,8 @@ describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () 
       await Promise.all([s.put(entry('1')), s.put(entry('2')), s.save({ place: 5 }), s.put(entry('3', []))]);
       await s.remove('2');
       await s.remove('unknown');
+      await Promise.all([s.put(entry('again')), s.remove('again'), s.put(entry('again'))]);
+      await s.remove('again');
       await s.save({ place: 6, ways: { wifi: 'poll' } });
     });
     await load();
@@ -109,6 +111,27 @@ describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () 
       return (await open('alice').load()).outbox.map((e) => e.id).sort();
     });
     assert.deepEqual(ids, ['a1', 'a2', 'b2']);
+  });
+
+  test('many at a time share a transaction', async () => {
+    await fresh();
+    const counted = await page.evaluate(async () => {
+      const { open, entry } = globalThis as unknown as Global;
+      const s = open('alice');
+      await s.load();
+      let transactions = 0;
+      const begin = IDBDatabase.prototype.transaction;
+      IDBDatabase.prototype.transaction = function (...of) {
+        transactions++;
+        return begin.apply(this, of);
+      };
+      await Promise.all(Array.from({ length: 500 }, (_, i) => s.put(entry(`${i}`))));
+      IDBDatabase.prototype.transaction = begin;
+      await s.close();
+      const { outbox } = await open('alice').load();
+      return { transactions, inOrder: outbox.every((e, i) => e.id === `${i}`), n: outbox.length };
+    });
+    assert.deepEqual(counted, { transactions: 2, inOrder: true, n: 500 });
   });
 
   test('one that is closed while it waits for another gives way', async () => {

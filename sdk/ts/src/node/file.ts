@@ -1,6 +1,7 @@
 import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
+import { Batches } from '../store/batches.js';
 import type { Entry, State, Store } from '../store/store.js';
 
 /** A line of the file: a state, an entry put, or the id of one removed. */
@@ -10,8 +11,6 @@ interface Change {
   line: Line;
   /** Whether it must be on disk when it is done. */
   sync: boolean;
-  done(): void;
-  failed(e: unknown): void;
 }
 
 const rewriteAt = 1 << 20; // bytes that a file grows before it is written anew
@@ -63,8 +62,7 @@ class Log {
   #file: FileHandle | undefined;
   #whole = false; // the file is the one at the path, and ends with a whole line
   #grown = 0; // bytes beyond what must be there
-  #changes: Change[] = [];
-  #writing: Promise<void> | undefined;
+  readonly #batches = new Batches<Change>((changes) => this.#write(changes));
 
   /** All gives the lines that must be there when the file is written anew. */
   constructor(path: string, all: () => Line[]) {
@@ -92,26 +90,13 @@ class Log {
   }
 
   append(line: Line, sync: boolean): Promise<void> {
-    return new Promise((done, failed) => {
-      this.#changes.push({ line, sync, done, failed });
-      this.#writing ??= this.#write();
-    });
+    return this.#batches.add({ line, sync });
   }
 
-  /** Writes what waits, all that is there with one write. */
-  async #write(): Promise<void> {
-    while (this.#changes.length > 0) {
-      const batch = this.#changes.splice(0);
-      try {
-        await this.#append(batch.map((c) => JSON.stringify(c.line) + '\n').join(''));
-        if (batch.some((c) => c.sync)) await this.#file!.datasync();
-        for (const c of batch) c.done();
-      } catch (e) {
-        for (const c of batch) c.failed(e);
-      }
-      if (this.#grown > rewriteAt) await this.rewrite().catch(() => (this.#grown = 0)); // it grows on, and is tried again later
-    }
-    this.#writing = undefined;
+  async #write(changes: Change[]): Promise<void> {
+    await this.#append(changes.map((c) => JSON.stringify(c.line) + '\n').join(''));
+    if (changes.some((c) => c.sync)) await this.#file!.datasync();
+    if (this.#grown > rewriteAt) await this.rewrite().catch(() => (this.#grown = 0)); // it grows on, and is tried again later
   }
 
   async #append(text: string): Promise<void> {
@@ -142,7 +127,7 @@ class Log {
   }
 
   async close(): Promise<void> {
-    await this.#writing;
+    await this.#batches.idle();
     await this.#file?.close();
     this.#file = undefined;
     this.#whole = false;

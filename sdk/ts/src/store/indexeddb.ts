@@ -1,8 +1,15 @@
+import { Batches } from './batches.js';
 import type { Entry, State, Store } from './store.js';
 
 interface Row {
   n: number;
   entry: Entry;
+}
+
+interface Change {
+  /** Whether it must be on disk when it is done. */
+  strict: boolean;
+  make(t: IDBTransaction): void;
 }
 
 /**
@@ -27,14 +34,24 @@ export function indexedDBStore(name: string): Store {
       return (await database()).transaction(...of);
     }
   };
-  const commit = async (table: string, durability: IDBTransactionDurability, change: (s: IDBObjectStore) => void): Promise<void> => {
-    const t = await begin(table, 'readwrite', { durability });
+  const commit = async (changes: Change[]): Promise<void> => {
+    const durability = changes.some((c) => c.strict) ? 'strict' : 'relaxed'; // strict waits for the disk
+    const t = await begin(['state', 'outbox'], 'readwrite', { durability });
     return new Promise((resolve, reject) => {
       t.oncomplete = () => resolve();
       t.onabort = () => reject(t.error ?? new Error('the transaction was aborted'));
-      change(t.objectStore(table));
+      for (const c of changes) c.make(t);
     });
   };
+  const batches = new Batches<Change>(async (changes) => {
+    for (;;) {
+      try {
+        return await commit(changes);
+      } catch (e) {
+        if ((e as Error).name !== 'ConstraintError') throw e; // else another page, without Web Locks, has used a number
+      }
+    }
+  });
 
   return {
     async load() {
@@ -53,27 +70,27 @@ export function indexedDBStore(name: string): Store {
       return { state: state ?? {}, outbox: rows.map((r) => r.entry) };
     },
     // If it is lost with the machine's power, a message comes again.
-    save: (state) => commit('state', 'relaxed', (s) => s.put(state, 'state')),
-    async put(entry) {
-      for (;;) {
-        const n = ++last;
-        try {
-          await commit('outbox', 'strict', (s) => s.add({ n, entry })); // strict waits for the disk
-          numbers.set(entry.id, n);
-          return;
-        } catch (e) {
-          if ((e as Error).name !== 'ConstraintError') throw e; // else another page, without Web Locks, has used that number
-        }
-      }
+    save: (state) => batches.add({ strict: false, make: (t) => t.objectStore('state').put(state, 'state') }),
+    put(entry) {
+      const make = (t: IDBTransaction) => {
+        numbers.set(entry.id, ++last);
+        t.objectStore('outbox').add({ n: last, entry });
+      };
+      return batches.add({ strict: true, make });
     },
+    // If it is lost the message is sent again, and stored once.
     async remove(id) {
-      const n = numbers.get(id);
-      if (n === undefined) return;
-      numbers.delete(id);
-      await commit('outbox', 'relaxed', (s) => s.delete(n)); // if it is lost the message is sent again, and stored once
+      let n: number | undefined;
+      const make = (t: IDBTransaction) => {
+        n = numbers.get(id);
+        if (n !== undefined) t.objectStore('outbox').delete(n);
+      };
+      await batches.add({ strict: false, make });
+      if (numbers.get(id) === n) numbers.delete(id); // or it was put again since
     },
     async close() {
       closed.abort(); // if it still waits for the lock
+      await batches.idle();
       (await db?.catch(() => undefined))?.close();
       unlock?.();
     },

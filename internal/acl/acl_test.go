@@ -379,6 +379,8 @@ func TestExplain(t *testing.T) {
 		{Question{User: "alice", Subscribe: "$share/g/api/+"}, "true rule api 2"},
 		{Question{User: "alice", Subscribe: "never"}, "false refused"},
 		{Question{User: "bob", Publish: "$SYS/x"}, "false server-topic"},
+		{Question{User: "bob", Publish: "$SYS/broker/connection//state"}, "false server-topic"},
+		{Question{User: "bob", Publish: "$SYS/broker/connection/x/state"}, "false no-rule-fits"},
 		{Question{User: "bob", Publish: "b"}, "true rule file 2 #"},
 		{Question{Publish: "open/x"}, "true anonymous-topics"},
 		{Question{Publish: "api/x"}, "false anonymous-topics"},

@@ -72,7 +72,7 @@ func compile(cfg *Config, kept []Rule) *set {
 // decide says whether who may use what, why, and by which rule if it is one.
 func (s *set) decide(cfg *Config, who *auth.Who, what []byte, u use) (ok bool, why Why, by *rule) {
 	switch {
-	case u == publishing && what[0] == '$':
+	case u == publishing && what[0] == '$' && !isState(what):
 		// "Server implementations MAY use Topic Names that start with a leading
 		// $ character for other purposes" MQTT 5.0 section 4.7.2: no client
 		// writes there.
@@ -97,6 +97,21 @@ func (s *set) decide(cfg *Config, who *auth.Who, what []byte, u use) (ok bool, w
 		}
 	}
 	return false, NoneFits, nil
+}
+
+// BridgeState returns the name of the bridge that a topic is about, if it is
+// $SYS/broker/connection/{bridge}/state. Brokers like mosquitto say there, also on
+// the broker that a bridge of theirs leads to, whether it is up, and leave the
+// opposite as their will: refused it would not come in.
+func BridgeState(topic string) (bridge string, ok bool) {
+	rest, ok1 := strings.CutPrefix(topic, "$SYS/broker/connection/")
+	bridge, ok2 := strings.CutSuffix(rest, "/state")
+	return bridge, ok1 && ok2 && bridge != ""
+}
+
+func isState(topic []byte) bool {
+	_, ok := BridgeState(string(topic))
+	return ok
 }
 
 // inOrder yields the places of the rules for an account.

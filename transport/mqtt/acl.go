@@ -27,7 +27,10 @@ func (srv *Server) Rules() *acl.Rules { return srv.rules }
 
 // mayPublish reports whether c may publish to a plain topic.
 func (srv *Server) mayPublish(c *client, name []byte) bool {
-	return c.isBridge() && name[0] != '$' || srv.rules.MayPublish(c.who(), name)
+	if c.isBridge() {
+		return name[0] != '$'
+	}
+	return srv.rules.MayPublish(c.who(), name) && !srv.ownState(name)
 }
 
 // maySubscribe reports whether c may subscribe to a plain filter.

@@ -195,12 +195,7 @@ func selfSigned(t *testing.T, certFile, keyFile, name string) {
 // a client certificate where there is TLS: each direction, each QoS, RETAIN as
 // published, prefixes, and nothing comes back.
 func TestBridgeMosquitto(t *testing.T) {
-	program := "/usr/sbin/mosquitto" // Debian's place, which is not in everybody's path
-	if _, err := os.Stat(program); err != nil {
-		if program, err = exec.LookPath("mosquitto"); err != nil {
-			t.Skip("mosquitto is not installed")
-		}
-	}
+	program := mosquitto(t)
 	pems := pemFiles(t, newAuthority(t), "bob")
 	for _, version := range []string{"mqtt 5", "mqtt 3.1.1", "mqtts 5", "ws 5", "wss 3.1.1"} {
 		t.Run(version, func(t *testing.T) {

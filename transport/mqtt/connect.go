@@ -62,16 +62,14 @@ func (c *client) connect(first byte, body []byte) error {
 		// The credential is the connection's; a user name must agree with it.
 		return c.prove(lg, auth.Credential{User: p.User, Certificate: cert, From: c.c.Remote().Addr()})
 	}
-	if !p.HasUser && !p.HasPassword {
-		lg.done.Store(true) // anonymous; checked says whether that will do
-		if !c.srv.cfg.Anonymous {
+	// A name without a proof is nobody's, and so is one with a proof as long as
+	// nobody has an account.
+	anonymous := c.srv.cfg.Anonymous && (!p.HasPassword || c.srv.core.Auth.Stats().Accounts == 0)
+	if anonymous || !p.HasUser && !p.HasPassword {
+		lg.done.Store(true)
+		if !anonymous {
 			lg.err = auth.ErrDenied
 		}
-		return c.checked()
-	}
-	if c.srv.cfg.Anonymous && p.HasUser && !p.HasPassword {
-		// A name without a proof is nobody's.
-		lg.done.Store(true)
 		return c.checked()
 	}
 	if !c.c.Secure() && !c.srv.cfg.Insecure {

@@ -98,8 +98,15 @@ type Config struct {
 	// ConnectTimeout is how long a new connection may take to send CONNECT.
 	// Default 10s.
 	ConnectTimeout time.Duration
-	// Anonymous lets clients in that give no user name. They may use the plain
-	// topics that AnonymousTopics names, and no others.
+	// MaxConns and MaxPerAddr bound connections in all and from one address.
+	// Default unlimited and 20,000.
+	MaxConns, MaxPerAddr int
+	// Origins are the web origins that may open a WebSocket, beside the
+	// server's own; "*" is any.
+	Origins []string
+	// Anonymous lets clients in that give no user name, or no password; and
+	// while the server has no account, whatever they give. They may use the
+	// plain topics that AnonymousTopics names, and no others.
 	Anonymous bool
 	// AnonymousTopics are the filters that clients without a user name may
 	// publish and subscribe to. Default: none.
@@ -233,6 +240,9 @@ func (s *Server) options() conn.Options {
 		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.
 		Subprotocols: []string{"mqtt", "mqttv3.1"},
+		Origins:      s.cfg.Origins,
+		MaxConns:     s.cfg.MaxConns,
+		MaxPerAddr:   s.cfg.MaxPerAddr,
 		Account:      &s.account,
 		Proxy:        s.cfg.Proxies,
 	}

@@ -64,7 +64,7 @@ func (c *client) publish(first byte, body []byte) error {
 		return c.spread(&p) // as a moment ago; all has been looked at
 	}
 	if err := topic.CheckName(p.Topic); err != nil {
-		return c.decline(&p, packet.TopicNameInvalid, err.Error())
+		return &packet.Error{Code: packet.MalformedPacket, Text: err.Error()}
 	}
 	if bytes.HasPrefix(p.Topic, []byte(mailPrefix)) {
 		return c.submit(&p)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -630,10 +629,11 @@ func (l *relay) rename(name []byte, out bool) (renamed []byte, ok bool) {
 			continue
 		}
 		rest, has := bytes.CutPrefix(name, []byte(from))
-		if !has || len(to)+len(rest) == 0 || strings.HasPrefix(to+string(rest), mailPrefix) && !out {
+		renamed = append([]byte(to), rest...)
+		if !has || topic.CheckName(renamed) != nil || bytes.HasPrefix(renamed, []byte(mailPrefix)) && !out {
 			continue
 		}
-		return append([]byte(to), rest...), true
+		return renamed, true
 	}
 	return nil, false
 }

@@ -16,7 +16,7 @@ var subscribes5 = []statement{
 	`},
 	{ids: "3.8.3-2", script: `
 		a up
-		a breaks 0x82 RAW 82 r3 m1 00
+		a breaks 0x81 RAW 82 r3 m1 00
 	`},
 	{ids: "3.8.3-3", script: `
 		a up
@@ -62,7 +62,7 @@ var subscribes5 = []statement{
 	`},
 	{ids: "3.10.3-2", script: `
 		a up
-		a breaks 0x82 RAW a2 r3 m1 00
+		a breaks 0x81 RAW a2 r3 m1 00
 	`},
 	{ids: "3.10.4-1 3.10.4-2", script: `
 		# by the filter's own characters, not by what it matches
@@ -208,7 +208,7 @@ var sessions5 = []statement{
 	`},
 	{ids: "4.7.3-1", script: `
 		a up
-		a breaks 0x82 PUBLISH q0 :1
+		a breaks 0x81 PUBLISH q0 :1
 		a up
 		a breaks 0x81 RAW 82 r6 m1 00 s0 00
 	`},

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -105,16 +104,9 @@ func (c *client) subscribe(first byte, body []byte) error {
 
 // addFilter adds or replaces one subscription.
 func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *subscription, fresh bool, err error) {
-	share, bare, perr := topic.Parse(f.Topic)
-	switch {
-	case errors.Is(perr, topic.ErrLevels):
-		return packet.TopicFilterInvalid, nil, false, nil
-	case errors.Is(perr, topic.ErrShare):
-		// [MQTT-4.8.2-1] [MQTT-4.8.2-2]: a filter that breaks them is malformed
-		return 0, nil, false, &packet.Error{Code: packet.MalformedPacket, Text: "malformed shared subscription"}
-	case perr != nil:
-		// "Topic Filters MUST be ... valid" [MQTT-4.7.1-1]: malformed
-		return 0, nil, false, &packet.Error{Code: packet.MalformedPacket, Text: "malformed topic filter"}
+	share, bare, err := topic.Parse(f.Topic)
+	if err != nil {
+		return 0, nil, false, &packet.Error{Code: packet.MalformedPacket, Text: err.Error()}
 	}
 	if c.version != packet.V5 && share != "" {
 		f.Options &= 3
@@ -184,8 +176,8 @@ func (c *client) unsubscribe(first byte, body []byte) error {
 	ack := packet.Suback{ID: p.ID, Codes: make([]packet.Code, 0, len(p.Filters))}
 	var records []mailbox.Record
 	for _, filter := range p.Filters {
-		if _, _, err := topic.Parse(filter); err != nil && !errors.Is(err, topic.ErrLevels) {
-			return &packet.Error{Code: packet.MalformedPacket, Text: "malformed topic filter"}
+		if _, _, err := topic.Parse(filter); err != nil {
+			return &packet.Error{Code: packet.MalformedPacket, Text: err.Error()}
 		}
 		i := c.s.find(filter)
 		if i < 0 {

@@ -3,8 +3,11 @@ package mqtt
 import (
 	"math"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/posthouse-im/posthouse/internal/acl"
 )
 
 // sys is what the statistics remember from one round to the next.
@@ -65,6 +68,16 @@ func (srv *Server) publishLoad(counts [len(sysLoads)]uint64, now time.Time) {
 		}
 	}
 	s.at, s.before = now, counts
+}
+
+// ownState reports whether name is for the state of a bridge of ours, which is
+// ours to say.
+func (srv *Server) ownState(name []byte) bool {
+	if name[0] != '$' {
+		return false
+	}
+	bridge, ok := acl.BridgeState(string(name))
+	return ok && slices.ContainsFunc(srv.cfg.Bridges, func(b Bridge) bool { return b.Name == bridge })
 }
 
 func (srv *Server) publishSysTopic(name, value string, now time.Time) {

@@ -143,11 +143,12 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 		if c.sendLocked(f, qos, retain, ids, id) {
 			return true
 		}
-		w.back(id)
 		c.quota.Add(1)
 		if c.tooLong(f, qos, retain, ids) {
+			w.free(id)
 			return true
 		}
+		w.back(id)
 	}
 	if len(w.queue) >= c.srv.cfg.MaxQueue {
 		f.dropped++
@@ -160,7 +161,9 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 	return true
 }
 
-// tooLong reports whether the packet can never be sent.
+// tooLong reports whether the packet can never be sent: "it MUST discard it
+// without sending it and then behave as if it had completed sending that
+// Application Message" [MQTT-3.1.2-25], the packet identifier included.
 func (c *client) tooLong(f *fanout, qos byte, retain bool, ids []uint32) bool {
 	return len(f.bytes(c.version, qos, retain, ids)) > int(c.maxSize)
 }
@@ -254,11 +257,12 @@ func (c *client) drain() {
 		f.m, f.have = *q.m, 0
 		id := w.take(q.qos)
 		if !c.sendLocked(f, q.qos, q.retain, q.ids, id) {
-			w.back(id)
 			c.quota.Add(1)
 			if !c.tooLong(f, q.qos, q.retain, q.ids) {
+				w.back(id)
 				break
 			}
+			w.free(id)
 		}
 	}
 	c.srv.giveBack(f)

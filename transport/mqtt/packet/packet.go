@@ -60,6 +60,13 @@ var typeNames = [16]string{"0", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBR
 func (t Type) String() string { return typeNames[t&15] }
 
 // Error says which rule a packet breaks, and the reason code that 5.0 has for it.
+//
+//	0x81 Malformed Packet  "The received packet does not conform to this specification."
+//	0x82 Protocol Error    "An unexpected or out of order packet was received."
+//
+// So MQTT 5.0 section 3.14.2.1. By that a packet which is wrong whatever came
+// before is 0x81, although the section about it says "It is a Protocol Error";
+// where section 3 says so of a property, 0x82 has become usual.
 type Error struct {
 	Code Code
 	Text string

@@ -63,9 +63,10 @@ func (p *Publish) Decode(v Version, first byte, body []byte) error {
 	}
 	// "All Topic Names and Topic Filters MUST be at least one character long"
 	// [MQTT-4.7.3-1]; "It is a Protocol Error if the Topic Name is zero length
-	// and there is no Topic Alias" MQTT 5.0 section 3.3.2.1
+	// and there is no Topic Alias" MQTT 5.0 section 3.3.2.1. For the code see
+	// Error.
 	if len(p.Topic) == 0 && p.Alias == 0 {
-		return protocol("empty topic name")
+		return malformed("empty topic name")
 	}
 	p.Payload = r.p
 	return nil

@@ -52,23 +52,24 @@ func (s *Subscribe) Decode(v Version, first byte, body []byte) error {
 		if r.err != nil {
 			break
 		}
-		// "It is a Protocol Error to send ... 0x03", "Retain Handling value of
-		// 3", "The Server MUST treat a SUBSCRIBE packet as malformed if any of
-		// Reserved bits in the Payload are non-zero" [MQTT-3.8.3-5]
+		// "The Server MUST treat a SUBSCRIBE packet as malformed if any of
+		// Reserved bits in the Payload are non-zero" [MQTT-3.8.3-5] 3.1.1
+		// [MQTT-3.8.3-4]; "It is a Protocol Error" if QoS or Retain Handling is
+		// 3, for the code of which see Error.
 		switch {
-		case f.Options&3 == 3 && v == V5:
-			return protocol("subscription QoS 3")
-		case v != V5 && f.Options&^3 != 0, f.Options&0xC0 != 0, f.Options&3 == 3: // 3.1.1 [MQTT-3.8.3-4]
+		case f.QoS() == 3:
+			return malformed("subscription QoS 3")
+		case f.Options&0xC0 != 0, v != V5 && f.Options&^3 != 0:
 			return malformed("reserved subscription options are set")
 		case f.RetainHandling() == 3:
-			return protocol("retain handling 3")
+			return malformed("retain handling 3")
 		}
 		s.Filters = append(s.Filters, f)
 	}
 	if r.err == nil && len(s.Filters) == 0 {
 		// "The Payload MUST contain at least one Topic Filter and Subscription
-		// Options pair" [MQTT-3.8.3-2]
-		return protocol("SUBSCRIBE without a filter")
+		// Options pair" [MQTT-3.8.3-2]. For the code see Error.
+		return malformed("SUBSCRIBE without a filter")
 	}
 	return r.err
 }
@@ -168,8 +169,10 @@ func (u *Unsubscribe) Decode(v Version, first byte, body []byte) error {
 		f := r.string("topic filter")
 		u.Filters = append(u.Filters, f)
 	}
-	if r.err == nil && len(u.Filters) == 0 { // [MQTT-3.10.3-2]
-		return protocol("UNSUBSCRIBE without a filter")
+	if r.err == nil && len(u.Filters) == 0 {
+		// "The Payload of an UNSUBSCRIBE packet MUST contain at least one Topic
+		// Filter" [MQTT-3.10.3-2]. For the code see Error.
+		return malformed("UNSUBSCRIBE without a filter")
 	}
 	return r.err
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // MaxLevels is the greatest number of levels in a name or filter. The standard
-// has no limit; ours keeps a walk short, and a packet of slashes cheap.
+// has no limit; ours keeps a walk short, and a packet of slashes cheap. It is
+// mosquitto's, as is the answer: what has more is malformed.
 const MaxLevels = 201
 
 // Errors of Check and Parse.

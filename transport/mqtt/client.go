@@ -74,7 +74,7 @@ type extra struct {
 	acks   []pending      // what waits for the disk, in order
 	open   int            // QoS 1 publications of acks
 	failed error          // of a post whose acknowledgement is a later one
-	old    []oldCopy      // retained messages still to be sent
+	old    *oldCopies     // retained messages still to be sent; nil if there are none
 	until  time.Time      // when a token ends
 	auth   *exchange      // enhanced authentication under way
 	method string         // of enhanced authentication, if it was used
@@ -479,6 +479,7 @@ func (c *client) stop(why error) {
 	}
 	if c.x != nil {
 		c.x.mail.cancel()
+		c.x.old.close()
 	}
 	if c.s != nil {
 		c.srv.core.Costs.Book(c.user(), c.device(), router.MQTT.String(), c.c.Meter())

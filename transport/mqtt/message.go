@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
+	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
 // message is what was published, without what differs between receivers. Its
@@ -17,6 +18,7 @@ type message struct {
 	props   []byte
 	expires time.Time // zero: never
 	from    string    // key of the publisher's session
+	number  uint64    // of a retained message: how manieth it is since the server began
 	qos     byte
 	retain  bool
 	// share is the filter of the shared subscription that a queued message is
@@ -46,6 +48,13 @@ func (m *message) expiry(b []byte, now time.Time) []byte {
 	left := m.expires.Sub(now)
 	secs := uint32(max(0, min((left+time.Second/2)/time.Second, forever)))
 	return packet.AppendNum(b, packet.MessageExpiry, secs)
+}
+
+// old reports whether a queued message was retained when it was subscribed to:
+// it is then for that one filter, which is not a shared one.
+func (m *message) old() bool {
+	share, _, err := topic.Parse(m.share)
+	return err == nil && share == ""
 }
 
 // A message in a box or record, after the version of the form:

@@ -182,6 +182,8 @@ type Server struct {
 	rules    *acl.Rules
 	subs     topic.Tree[*session]
 	retained topic.Names[*message]
+	// retentions is how many messages were ever retained.
+	retentions atomic.Uint64
 	// sysTopics is how many of retained are our own, which no limit counts.
 	sysTopics atomic.Int32
 	// retaining is held from a change of retained to the post of its record.

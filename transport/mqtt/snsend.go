@@ -137,7 +137,7 @@ func (c *client) behind() bool {
 			return true
 		}
 	}
-	return c.x != nil && (c.x.mail != nil || len(c.x.old) > 0)
+	return c.x != nil && (c.x.mail != nil || c.x.old != nil)
 }
 
 // sendFirst sends the first that waits, or what has to go before it.

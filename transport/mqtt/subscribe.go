@@ -54,7 +54,6 @@ func (c *client) subscribe(first byte, body []byte) error {
 	// Filter/Subscription Option pair" [MQTT-3.8.4-6], in order [MQTT-3.9.3-1].
 	ack := packet.Suback{ID: p.ID, Codes: make([]packet.Code, 0, len(p.Filters))}
 	var records []mailbox.Record
-	var old []oldCopy
 	mail := false
 	for _, f := range p.Filters {
 		code, sb, fresh, err := c.addFilter(f, id)
@@ -80,7 +79,7 @@ func (c *client) subscribe(first byte, body []byte) error {
 		// if the subscription does not currently exist; 2 = Do not" 3.8.3.1;
 		// "retained messages are not sent" for a shared one, section 4.8.2.
 		if (h == 0 || h == 1 && fresh) && !strings.HasPrefix(f.Topic, "$share/") {
-			old = c.collectOld(old, f.Topic)
+			c.wantOld(sb.filter)
 		}
 	}
 	a := pending{raw: ack.Append(nil, c.version, packet.SUBACK)}
@@ -91,10 +90,6 @@ func (c *client) subscribe(first byte, body []byte) error {
 		c.srv.core.Mail.Post(a.post)
 	} else {
 		c.answer(a)
-	}
-	if len(old) > 0 {
-		x := c.more()
-		x.old = append(x.old, old...)
 	}
 	if mail {
 		c.join()
@@ -188,6 +183,9 @@ func (c *client) unsubscribe(first byte, body []byte) error {
 		sb := &c.s.subs[i]
 		if sb.sub != nil {
 			c.srv.subs.Remove(sb.share(), sb.sub)
+		}
+		if c.x != nil {
+			c.x.old.forget(filter)
 		}
 		if c.s.kept.Load() != nil {
 			records = append(records, mailbox.Record{Key: subKey(c.s.key, filter)})

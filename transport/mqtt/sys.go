@@ -84,7 +84,7 @@ func (srv *Server) publishSysTopic(name, value string, now time.Time) {
 	f := srv.borrow(now)
 	defer srv.giveBack(f)
 	f.m = message{topic: []byte(name), payload: []byte(value), retain: true}
-	if _, had := srv.retained.Set(name, f.own()); !had {
+	if !srv.setRetained(f.own()) {
 		srv.sysTopics.Add(1)
 	}
 	srv.deliver(f)

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"iter"
 	"strings"
 	"sync"
 )
@@ -81,64 +82,111 @@ func (n *name[V]) remove(rest string, drop func(V) bool) (old V, ok bool) {
 	return old, ok
 }
 
-// Match calls yield for the value of every name that filter, a valid one,
-// matches, in no order. Yield runs under a lock and must not come back here.
-func (ns *Names[V]) Match(filter string, yield func(V)) {
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
-	ns.root.match(filter, true, yield)
+// Walk goes over the names that a filter matches, in no order and a few at a
+// time. In between others may set and delete names: those are found or not, and
+// all that were there throughout are found once. A walk that has not come to
+// its end must be closed.
+type Walk[V any] struct {
+	ns   *Names[V]
+	vs   []V                     // being filled
+	fill func() (struct{}, bool) // called under ns.mu
+	stop func()
 }
 
-func (n *name[V]) match(filter string, first bool, yield func(V)) {
+// Walk begins a walk over what filter, a valid one, matches.
+func (ns *Names[V]) Walk(filter string) *Walk[V] {
+	w := &Walk[V]{ns: ns, stop: func() {}}
+	if !HasWildcard(filter) { // one name at most, the usual case
+		w.fill = func() (none struct{}, _ bool) {
+			if v, ok := ns.root.get(filter); ok && filter != "" {
+				w.vs = append(w.vs, v)
+			}
+			filter = ""
+			return none, false
+		}
+		return w
+	}
+	// A coroutine is the place in the tree: maps have no other.
+	w.fill, w.stop = iter.Pull(func(full func(struct{}) bool) {
+		ns.root.match(filter, true, func(v V) bool {
+			w.vs = append(w.vs, v)
+			return len(w.vs) < cap(w.vs) || full(struct{}{})
+		})
+	})
+	return w
+}
+
+// Next appends the values of the next names to vs, as many as there is room for.
+// If none is appended the walk has come to its end.
+func (w *Walk[V]) Next(vs []V) []V {
+	w.ns.mu.RLock()
+	defer w.ns.mu.RUnlock()
+	w.vs = vs
+	w.fill()
+	vs, w.vs = w.vs, nil
+	return vs
+}
+
+// Close ends the walk.
+func (w *Walk[V]) Close() { w.stop() }
+
+// match yields what filter matches below n, and reports whether to go on.
+func (n *name[V]) match(filter string, first bool, yield func(V) bool) bool {
 	level, rest, more := strings.Cut(filter, "/")
 	switch level {
 	case "#":
-		n.all(first, yield)
+		return n.all(first, yield)
 	case "+":
 		for l, next := range n.children {
 			if first && strings.HasPrefix(l, "$") { // [MQTT-4.7.2-1]
 				continue
 			}
-			next.step(rest, more, yield)
+			if !next.step(rest, more, yield) {
+				return false
+			}
 		}
 	default:
 		if next := n.children[level]; next != nil {
-			next.step(rest, more, yield)
+			return next.step(rest, more, yield)
 		}
 	}
+	return true
 }
 
-func (n *name[V]) step(rest string, more bool, yield func(V)) {
+func (n *name[V]) step(rest string, more bool, yield func(V) bool) bool {
 	if more {
-		n.match(rest, false, yield)
-		return
+		return n.match(rest, false, yield)
 	}
-	if n.set {
-		yield(n.value)
-	}
+	return !n.set || yield(n.value)
 }
 
 // all yields n, which # matches as the parent level, and all below.
-func (n *name[V]) all(first bool, yield func(V)) {
-	if n.set {
-		yield(n.value)
+func (n *name[V]) all(first bool, yield func(V) bool) bool {
+	if n.set && !yield(n.value) {
+		return false
 	}
 	for l, next := range n.children {
 		if first && strings.HasPrefix(l, "$") {
 			continue
 		}
-		next.all(false, yield)
+		if !next.all(false, yield) {
+			return false
+		}
 	}
+	return true
 }
 
 // Get returns the value of a name.
 func (ns *Names[V]) Get(s string) (v V, ok bool) {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
-	n, rest, more := &ns.root, s, true
-	for more {
+	return ns.root.get(s)
+}
+
+func (n *name[V]) get(s string) (v V, ok bool) {
+	for more := true; more; {
 		var level string
-		level, rest, more = strings.Cut(rest, "/")
+		level, s, more = strings.Cut(s, "/")
 		if n = n.children[level]; n == nil {
 			return v, false
 		}

@@ -130,7 +130,13 @@ func FuzzNames(f *testing.F) {
 				want = append(want, n)
 			}
 		}
-		ns.Match(filter, func(v string) { got = append(got, v) })
+		w := ns.Walk(filter)
+		for vs := make([]string, 0, 1+len(names)%3); ; {
+			if vs = w.Next(vs[:0]); len(vs) == 0 {
+				break
+			}
+			got = append(got, vs...)
+		}
 		slices.Sort(want)
 		slices.Sort(got)
 		want = slices.Compact(want)
@@ -138,6 +144,50 @@ func FuzzNames(f *testing.F) {
 			t.Fatalf("%q: got %q, want %q", filter, got, want)
 		}
 	})
+}
+
+// While a walk stands still others set and delete names. What was there all the
+// time is found once.
+func TestWalkAmongChanges(t *testing.T) {
+	var ns Names[string]
+	const stay, pass = 1000, 200
+	for i := range stay {
+		n := fmt.Sprintf("stay/%d/x/%d", i%10, i)
+		ns.Set(n, n)
+	}
+	w := ns.Walk("#")
+	seen := map[string]int{}
+	for vs, round := make([]string, 0, 7), 0; ; round++ {
+		if vs = w.Next(vs[:0]); len(vs) == 0 {
+			break
+		}
+		for _, v := range vs {
+			seen[v]++
+		}
+		for i := range pass {
+			n := fmt.Sprintf("pass/%d/%d", round%5, i)
+			if round%2 == 0 {
+				ns.Set(n, n)
+			} else {
+				ns.Delete(n, func(string) bool { return true })
+			}
+			n = fmt.Sprintf("stay/%d/y/%d", i%10, round) // others beside them
+			ns.Set(n, n)
+			ns.Delete(n, func(string) bool { return true })
+		}
+	}
+	for i := range stay {
+		if n := fmt.Sprintf("stay/%d/x/%d", i%10, i); seen[n] != 1 {
+			t.Fatalf("%s was found %d times", n, seen[n])
+		}
+	}
+	// One that is left in the middle ends with Close.
+	w = ns.Walk("stay/+/#")
+	w.Next(make([]string, 0, 1))
+	w.Close()
+	if vs := w.Next(make([]string, 0, 1)); len(vs) != 0 {
+		t.Fatal(vs)
+	}
 }
 
 func TestTreeIsEmptyAgain(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
@@ -318,6 +319,51 @@ func TestLongestMessageIsSent(t *testing.T) {
 		if err != nil || len(got) < len(body) {
 			t.Fatalf("to %s: %d bytes, %v", name, len(got), err)
 		}
+	}
+}
+
+// While the disk is slow nobody is read from of whom more waits for it than
+// Receive Maximum, whatever it is that he sends: the queue is everybody's.
+func TestSlowDisk(t *testing.T) {
+	for name, tt := range map[string]struct {
+		packet string
+		taken  func(Stats) int
+	}{
+		"retained at QoS 0": {"PUBLISH r/%d q0 retain :x", func(st Stats) int { return int(st.Received) }},
+		"mail at QoS 0":     {"PUBLISH im/to/bob q0 :%d", func(st Stats) int { return int(st.Received) }},
+		"subscriptions":     {"SUBSCRIBE #1 x/%d q1", func(st Stats) int { return st.Subscriptions }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t, Config{ReceiveMaximum: 8})
+				defer func() { h.stop() }()
+				h.play(written(5, "a kept new\nb up"))
+				before := tt.taken(h.srv.Stats())
+				release := h.store.(*mem.Store).Hold()
+				a := h.peers["a"]
+				var block []byte
+				for i := range 100 {
+					b, err := a.parse(fmt.Sprintf(tt.packet, i))
+					if err != nil {
+						t.Fatal(err)
+					}
+					block = append(block, b...)
+				}
+				go a.nc.Write(block) // ends when the server reads again
+				synctest.Wait()
+				if got := tt.taken(h.srv.Stats()) - before; got != 9 {
+					t.Errorf("%d are taken", got)
+				}
+				h.play("b C: PINGREQ\nb S: PINGRESP")
+				release()
+				for got := ""; got != "(nothing)"; got = a.read() {
+				}
+				if got := tt.taken(h.srv.Stats()) - before; got != 100 {
+					t.Errorf("%d are taken in the end", got)
+				}
+				h.play("a C: PINGREQ\na S: PINGRESP")
+			})
+		})
 	}
 }
 

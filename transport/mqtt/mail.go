@@ -12,6 +12,12 @@ import (
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
+// The topics of the mailbox.
+const (
+	mailPrefix = "im/"
+	toPrefix   = "im/to/"
+)
+
 // attachment is a session of the mailbox that is being made, on another
 // goroutine since that may read the disk.
 type attachment struct {

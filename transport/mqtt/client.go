@@ -70,6 +70,7 @@ const (
 type extra struct {
 	login  *login         // from CONNECT to CONNACK
 	will   *will          // published unless the client says goodbye
+	willed bool           // it is on disk, of its own
 	topics []string       // by the client's topic alias, from 1
 	acks   []pending      // what waits for the disk, in order
 	open   int            // QoS 1 publications of acks
@@ -507,10 +508,12 @@ func (c *client) leave() {
 	// "The Will Message MUST be published after the Network Connection is
 	// subsequently closed and either the Will Delay Interval has elapsed or
 	// the Session ends" [MQTT-3.1.2-8]
+	gone := c.forgetWill()
 	if w != nil && (k == nil || w.delay == 0) {
-		srv.publishWill(w)
-		w = nil
+		srv.publishWill(w, gone...)
+		w, gone = nil, nil
 	}
+	srv.write(gone)
 	if k == nil {
 		srv.unsubscribeAll(s)
 		s.got = nil

@@ -370,7 +370,8 @@ func TestKillQoS2(t *testing.T) {
 	t.Logf("%d messages, each once", want)
 }
 
-// The will of a kept session is published although the server was killed.
+// The will of a client is published although the server was killed, whether its
+// session is kept or not; but not that of one who had said goodbye.
 func TestKillKeepsTheWill(t *testing.T) {
 	dir := t.TempDir()
 	v := start(t, dir)
@@ -381,26 +382,62 @@ func TestKillKeepsTheWill(t *testing.T) {
 	if err := sub.subscribe("will/#", 1); err != nil {
 		t.Fatal(err)
 	}
-	nc, err := net.Dial("tcp", v.addr)
-	if err != nil {
-		t.Fatal(err)
+	for _, id := range []string{"goodbye", "clean", "kept"} {
+		nc, err := net.Dial("tcp", v.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		p := packet.Connect{Version: packet.V311, ClientID: id, CleanStart: id != "kept", HasUser: true, User: "bob", HasPassword: true, Password: []byte("pw"),
+			Will: &packet.Will{Topic: "will/" + id, Payload: []byte(id), QoS: 1}}
+		nc.Write(p.Append(nil))
+		nc.Read(make([]byte, 4))
+		if id == "goodbye" {
+			nc.Write((&packet.Disconnect{}).Append(nil, packet.V311))
+			nc.Read(make([]byte, 1)) // until the server has closed
+			continue
+		}
+		// A message that is on disk says that what was written before is, too.
+		nc.Write((&packet.Publish{Topic: []byte("will/" + id), QoS: 1, ID: 1}).Append(nil, packet.V311))
+		nc.Read(make([]byte, 4))
 	}
-	defer nc.Close()
-	p := packet.Connect{Version: packet.V311, ClientID: "c", HasUser: true, User: "bob", HasPassword: true, Password: []byte("pw"),
-		Will: &packet.Will{Topic: "will/x", Payload: []byte("gone"), QoS: 1}}
-	nc.Write(p.Append(nil))
-	nc.Read(make([]byte, 4))
-	// A message that is on disk says that the session's record is.
-	nc.Write((&packet.Publish{Topic: []byte("will/y"), QoS: 1, ID: 1}).Append(nil, packet.V311))
-	nc.Read(make([]byte, 4))
 	v.kill()
 	v = start(t, dir)
 	if err := sub.connect(v.addr); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"", "gone"} {
-		if got, _, err := sub.step(10 * time.Second); err != nil || got != want {
-			t.Fatalf("got %q, %v", got, err)
+	got := map[string]int{}
+	for range 4 { // the two messages, which are empty, and the wills
+		body, _, err := sub.step(10 * time.Second)
+		if err != nil {
+			t.Fatal(got, err)
+		}
+		got[body]++
+	}
+	if got[""] != 2 || got["clean"] != 1 || got["kept"] != 1 {
+		t.Errorf("%v", got)
+	}
+	// Once: the next run has nothing to publish. Another message on disk says
+	// that what was acknowledged before is, too.
+	sub.publish("will/last", "last", 1)
+	for len(sub.out) > 0 {
+		if _, _, err := sub.step(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.kill()
+	v = start(t, dir)
+	if err := sub.connect(v.addr); err != nil {
+		t.Fatal(err)
+	}
+	sub.nc.Write([]byte{0xc0, 0})
+	for {
+		first, body, err := sub.packet(10 * time.Second)
+		if err != nil || first != 0xd0 && !strings.Contains(string(body), "last") {
+			t.Errorf("%x %q %v", first, body, err)
+		}
+		if err != nil || first == 0xd0 {
+			break
 		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 //	mqtt/session/KEY       version, expiry in seconds, when the client left (Unix ms, 0: it has not), box, user,
 //	                       and if there is a will: delay in seconds, expiry in seconds and 1 (0: none), message
 //	mqtt/sub/KEY/HASH      version, options, identifier, filter
+//	mqtt/will/KEY          version, user, will as in a session: of a client that is connected and whose session is not kept
 //	mqtt/got/KEY/ID        a QoS 2 identifier received and not released; empty but for the version
 //	mqtt/rel/KEY           version, then the seqs of the queue released beyond the cursor
 //	mqtt/relmail/KEY       the same for the user's mailbox
@@ -34,6 +35,7 @@ import (
 const (
 	sessionPrefix  = "mqtt/session/"
 	subPrefix      = "mqtt/sub/"
+	willPrefix     = "mqtt/will/"
 	gotPrefix      = "mqtt/got/"
 	relPrefix      = "mqtt/rel/"
 	relMailPrefix  = "mqtt/relmail/"
@@ -183,6 +185,9 @@ func (srv *Server) load(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("mqtt: read retained messages: %w", err)
+	}
+	if err := srv.loadWills(ctx); err != nil {
+		return fmt.Errorf("mqtt: read wills: %w", err)
 	}
 	return nil
 }

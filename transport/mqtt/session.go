@@ -247,6 +247,8 @@ func (srv *Server) adopt(c *client, s *session, w *will, expiry time.Duration) {
 		srv.write([]mailbox.Record{sessionRecord(s, w, time.Time{})})
 	case expiry > 0:
 		srv.keep(c, s, w, expiry)
+	default:
+		c.keepWill(w)
 	}
 }
 

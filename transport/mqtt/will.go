@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"encoding/binary"
 	"time"
 
@@ -42,6 +43,60 @@ func (c *client) setWill(p *packet.Will) error {
 	c.more().will = w
 	if c.s.kept.Load() != nil {
 		c.srv.write([]mailbox.Record{sessionRecord(c.s, w, time.Time{})})
+	} else {
+		c.keepWill(w)
+	}
+	return nil
+}
+
+// keepWill has w on disk while the client is connected, although its session is
+// not kept: being killed, a server closes the connection, too, and the next run
+// publishes the will.
+func (c *client) keepWill(w *will) {
+	if w == nil {
+		c.srv.write(c.forgetWill())
+		return
+	}
+	c.more().willed = true
+	c.srv.write([]mailbox.Record{willRecord(c.s.key, w)})
+}
+
+// forgetWill returns what ends the record of keepWill, if there is one.
+func (c *client) forgetWill() []mailbox.Record {
+	if c.x == nil || !c.x.willed {
+		return nil
+	}
+	c.x.willed = false
+	return []mailbox.Record{willRecord(c.s.key, nil)}
+}
+
+// willRecord is the record of a will; without one it ends.
+func willRecord(key string, w *will) mailbox.Record {
+	r := mailbox.Record{Key: willPrefix + key}
+	if w != nil {
+		r.Value = w.encode(appendText([]byte{form}, w.user))
+	}
+	return r
+}
+
+// loadWills publishes the wills of those who were connected when the server was
+// killed.
+func (srv *Server) loadWills(ctx context.Context) error {
+	wills := map[string]*will{}
+	err := srv.scan(ctx, willPrefix, func(key string, f *fields) bool {
+		w, ok := decodeWill(f, f.text())
+		wills[key] = w
+		return ok
+	})
+	if err != nil {
+		return err
+	}
+	for key, w := range wills {
+		if gone := willRecord(key, nil); srv.orphan(w.user) {
+			srv.write([]mailbox.Record{gone})
+		} else {
+			srv.publishWill(w, gone)
+		}
 	}
 	return nil
 }
@@ -84,31 +139,28 @@ func decodeWill(f *fields, user string) (*will, bool) {
 	return w, true
 }
 
-// publishWill publishes w like any message. Nobody waits for it to be on disk.
-func (srv *Server) publishWill(w *will) {
+// publishWill publishes w like any message, and writes records with it. Nobody
+// waits for that to be on disk.
+func (srv *Server) publishWill(w *will, records ...mailbox.Record) {
 	f := srv.borrow(time.Now())
 	defer srv.giveBack(f)
 	f.m = w.m
 	if w.lasts {
 		f.m.expires = f.now.Add(time.Duration(w.expiry) * time.Second)
 	}
-	srv.publishOwn(f, w.user)
+	srv.publishOwn(f, w.user, records...)
 }
 
 // publishOwn publishes f.m on the server's own account.
-func (srv *Server) publishOwn(f *fanout, user string) {
+func (srv *Server) publishOwn(f *fanout, user string, records ...mailbox.Record) {
 	if f.m.retain {
 		srv.retaining.Lock()
 		defer srv.retaining.Unlock()
-		records, _ := srv.retain(f)
-		srv.deliver(f)
-		for _, p := range srv.posts(f, user, records) {
-			srv.core.Mail.Post(p)
-		}
-		return
+		rs, _ := srv.retain(f)
+		records = append(records, rs...)
 	}
 	srv.deliver(f)
-	for _, p := range srv.posts(f, user, nil) {
+	for _, p := range srv.posts(f, user, records) {
 		srv.core.Mail.Post(p)
 	}
 }

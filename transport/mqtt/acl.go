@@ -105,6 +105,9 @@ func (c *client) obey() {
 		was = c.x.will
 	}
 	records, w := c.srv.obey(c.s, c.who(), was)
+	if c.x != nil {
+		c.x.at = nil
+	}
 	if w != was {
 		c.x.will = nil
 		if c.s.kept.Load() != nil {

@@ -94,7 +94,7 @@ func (c *client) acknowledge() error {
 					return err
 				}
 			} else if a.raw != nil {
-				c.s.saved(a.post.Records)
+				c.saved(a.post.Records)
 			}
 		}
 		if a.t == packet.PUBACK {

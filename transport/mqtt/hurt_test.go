@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
@@ -116,6 +118,48 @@ func TestManyFilters(t *testing.T) {
 			t.Fatal("subscriptions are left")
 		}
 	}
+}
+
+// A session of many subscriptions knows which it has, in whichever order they
+// come and go.
+func TestSubscriptionsComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{})
+		defer func() { h.stop() }()
+		h.play(written(5, "a up\np up"))
+		r := rand.New(rand.NewPCG(1, 2))
+		has := map[int]bool{}
+		for range 2000 {
+			i := r.IntN(3 * manySubs)
+			if r.IntN(3) > 0 {
+				has[i] = true
+				h.play(fmt.Sprintf("a C: SUBSCRIBE #1 x/%d q0\na S: SUBACK #1 0x00", i))
+				continue
+			}
+			code := map[bool]string{true: "0x00", false: "0x11"}[has[i]]
+			delete(has, i)
+			h.play(fmt.Sprintf("a C: UNSUBSCRIBE #1 x/%d\na S: UNSUBACK #1 %s", i, code))
+		}
+		if n := h.srv.Stats().Subscriptions; n != len(has) {
+			t.Errorf("%d subscriptions, want %d", n, len(has))
+		}
+		for i := range 3 * manySubs {
+			h.play(fmt.Sprintf("p C: PUBLISH x/%d q0 :x", i))
+			if has[i] {
+				h.play(fmt.Sprintf("a S: PUBLISH x/%d q0 :x", i))
+			}
+		}
+		h.play("a S: (nothing)")
+		// And when rules end some of them.
+		for i := range 3 * manySubs {
+			h.play(fmt.Sprintf("a C: SUBSCRIBE #1 x/%d q0\na S: SUBACK #1 0x00", i))
+		}
+		h.set(acl.Rule{Deny: true, Subscribe: []string{"x/1", "x/40"}}, acl.Rule{Subscribe: []string{"#"}})
+		for i := range 3 * manySubs {
+			code := map[bool]string{true: "0x11", false: "0x00"}[i == 1 || i == 40]
+			h.play(fmt.Sprintf("a C: UNSUBSCRIBE #1 x/%d\na S: UNSUBACK #1 %s", i, code))
+		}
+	})
 }
 
 // A filter of 65,535 slashes ends the connection and costs nothing, and so does a

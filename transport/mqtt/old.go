@@ -1,66 +1,57 @@
 package mqtt
 
 import (
-	"slices"
-
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
 // oldCopies are the retained messages that are still to be sent for new
-// subscriptions. They are looked up for one filter after the other and a few at
-// a time: a client that does not read costs a place among them and not a list,
-// however much is retained and whatever it subscribes to.
+// subscriptions. They are looked up for one after the other and a few at a time:
+// a client that does not read costs a place among them and not a list, however
+// much is retained and whatever it subscribes to.
 type oldCopies struct {
-	filters []oldFilter           // as they were subscribed to; the first is under way
-	walk    *topic.Walk[*message] // of the first; nil before it has begun
-	found   []*message            // by walk, and still to be sent
-	post    *mailbox.Post         // for the queue of a kept session, waited for; nil if none is
+	wanted []oldWanted           // in the order of SUBSCRIBE; the first is under way
+	walk   *topic.Walk[*message] // of the first; nil before it has begun
+	found  []*message            // by walk, and still to be sent; in buf
+	buf    [oldBurst]*message
+	post   *mailbox.Post // for the queue of a kept session, waited for; nil if none is
 }
 
-// oldFilter is one subscription that retained messages are to be sent for.
-type oldFilter struct {
-	filter string
-	upTo   uint64 // message.number: what was retained later has been sent as a new message
+// oldWanted is one subscription that retained messages are to be sent for.
+type oldWanted struct {
+	sub  *topic.Sub[*session]
+	upTo uint64 // message.number: what was retained later has been sent as a new message
 }
 
 // oldBurst is how many retained messages are looked up, and posted, at once; and
-// oldTurns how often in a round.
+// oldRound how many in a round, where a subscription counts as one, too.
 const (
 	oldBurst = 64
-	oldTurns = 16
+	oldRound = 16 * oldBurst
 )
 
-// wantOld notes that the retained messages that filter matches are to be sent. A
+// wantOld notes that retained messages are to be sent for a subscription. A
 // client that subscribes again and again without reading gets no more of them.
-func (c *client) wantOld(filter string) {
+func (c *client) wantOld(sub *topic.Sub[*session]) {
+	if !c.srv.retained.Any(sub.Filter) { // the usual case
+		return
+	}
 	x := c.more()
 	if x.old == nil {
 		x.old = new(oldCopies)
 	}
-	if len(x.old.filters) >= c.srv.cfg.MaxSubscriptions {
+	if len(x.old.wanted) >= c.srv.cfg.MaxSubscriptions {
 		c.srv.count.dropped.Add(1)
 		return
 	}
-	x.old.filters = append(x.old.filters, oldFilter{filter, c.srv.retentions.Load()})
+	x.old.wanted = append(x.old.wanted, oldWanted{sub, c.srv.retentions.Load()})
 }
 
-// forget drops what is still to be sent for a filter: it is not subscribed to
-// any more.
-func (o *oldCopies) forget(filter string) {
-	if o == nil {
-		return
-	}
-	if o.walk != nil && o.filters[0].filter == filter {
-		o.next()
-	}
-	o.filters = slices.DeleteFunc(o.filters, func(f oldFilter) bool { return f.filter == filter })
-}
-
-// next ends the filter that is under way.
+// next ends the subscription that is under way.
 func (o *oldCopies) next() {
 	o.close()
-	o.filters, o.walk, o.found = o.filters[1:], nil, nil
+	o.wanted, o.walk, o.found = o.wanted[1:], nil, nil
 }
 
 // close ends the walk; nothing is sent any more.
@@ -79,33 +70,38 @@ func (c *client) sendOld() {
 	o.post = nil
 	f := c.srv.borrow(c.c.Now())
 	defer c.srv.giveBack(f)
-	for range oldTurns {
-		if len(o.filters) == 0 {
+	for left := oldRound; left > 0; left-- {
+		if len(o.wanted) == 0 {
 			c.x.old = nil
 			return
 		}
-		sb := &c.s.subs[c.s.find(o.filters[0].filter)]
+		sub := o.wanted[0].sub
+		if _, _, live := sub.Options(); !live { // unsubscribed
+			o.next()
+			continue
+		}
 		if o.walk == nil {
-			o.walk = c.srv.retained.Walk(sb.filter)
+			o.walk = c.srv.retained.Walk(sub.Filter)
 		}
 		if len(o.found) == 0 {
-			if o.found = o.walk.Next(make([]*message, 0, oldBurst)); len(o.found) == 0 {
+			if o.found = o.walk.Next(o.buf[:0]); len(o.found) == 0 {
 				o.next()
 				continue
 			}
+			left -= len(o.found)
 		}
-		if !c.sendFound(f, sb) {
+		if !c.sendFound(f, sub) {
 			return
 		}
 	}
 	c.c.Wake() // others are served first
 }
 
-// sendFound sends what has been found for sb. It reports whether to go on; if
+// sendFound sends what has been found for sub. It reports whether to go on; if
 // not the client is woken when it can.
-func (c *client) sendFound(f *fanout, sb *subscription) bool {
+func (c *client) sendFound(f *fanout, sub *topic.Sub[*session]) bool {
 	o := c.x.old
-	opts, id := sb.options()
+	opts, id, _ := sub.Options()
 	var ids []uint32
 	if id != 0 {
 		ids = []uint32{id}
@@ -117,13 +113,13 @@ func (c *client) sendFound(f *fanout, sb *subscription) bool {
 			continue
 		}
 		// One that was replaced meanwhile has been sent as a new message.
-		if now, ok := c.srv.retained.Get(string(m.topic)); !ok || now != m || m.number > o.filters[0].upTo {
+		if now, ok := c.srv.retained.Get(string(m.topic)); !ok || now != m || m.number > o.wanted[0].upTo {
 			continue
 		}
 		f.m, f.have = *m, 0
-		qos := min(opts.QoS(), m.qos)
+		qos := min(packet.Options(opts).QoS(), m.qos)
 		if k := c.s.kept.Load(); k != nil && qos > 0 {
-			c.queueOld(f, k, sb.filter)
+			c.queueOld(f, k, sub.Filter)
 			continue
 		}
 		if c.c.Room() <= 0 || !c.writeOld(f, qos, ids) {

@@ -138,16 +138,16 @@ func subRecord(s *session, sb *subscription) mailbox.Record {
 }
 
 // saved takes note of subscriptions that are on disk now.
-func (s *session) saved(records []mailbox.Record) {
+func (c *client) saved(records []mailbox.Record) {
 	for _, r := range records {
 		if !strings.HasPrefix(r.Key, subPrefix) || len(r.Value) < 2 {
 			continue
 		}
 		f := fields{p: r.Value[2:]}
 		f.num()
-		if i := s.find(f.text()); i >= 0 {
-			sb := &s.subs[i]
-			sb.saved = bytes.Equal(r.Value, subRecord(s, sb).Value) // it may be another one meanwhile
+		if i := c.find(f.text()); i >= 0 {
+			sb := &c.s.subs[i]
+			sb.saved = bytes.Equal(r.Value, subRecord(c.s, sb).Value) // it may be another one meanwhile
 		}
 	}
 }

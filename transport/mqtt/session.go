@@ -60,15 +60,6 @@ func (sb *subscription) share() string {
 	return share
 }
 
-func (s *session) find(filter string) int {
-	for i := range s.subs {
-		if s.subs[i].filter == filter {
-			return i
-		}
-	}
-	return -1
-}
-
 // kept is what a session has that outlives its connection.
 type kept struct {
 	box    string
@@ -140,25 +131,6 @@ func (t *sessions) shard(key string) *sessionShard {
 }
 
 // has reports whether there is a session called key.
-// Meters yields the meters of the connected clients of user, or of all of them
-// if that is empty. It is a [ledger.Source].
-func (srv *Server) Meters(user string, yield func(user, device, way string, m *cost.Meter)) {
-	for i := range srv.sessions.shards {
-		sh := &srv.sessions.shards[i]
-		sh.mu.Lock()
-		for key, s := range sh.all {
-			c := s.client.Load()
-			if c == nil || user != "" && (!strings.HasPrefix(key, user) || int(c.users) != len(user)) {
-				continue
-			}
-			if n := int(c.users); n > 0 {
-				yield(key[:n], key[n+1:], router.MQTT.String(), c.c.Meter())
-			}
-		}
-		sh.mu.Unlock()
-	}
-}
-
 func (t *sessions) has(key string) bool {
 	sh := t.shard(key)
 	sh.mu.Lock()
@@ -434,6 +406,25 @@ func (srv *Server) dropBox(box string) {
 			srv.log.Warn("mqtt: cannot drop a queue", "box", box, "err", err)
 		}
 	})
+}
+
+// Meters yields the meters of the connected clients of user, or of all of them
+// if that is empty. It is a [ledger.Source].
+func (srv *Server) Meters(user string, yield func(user, device, way string, m *cost.Meter)) {
+	for i := range srv.sessions.shards {
+		sh := &srv.sessions.shards[i]
+		sh.mu.Lock()
+		for key, s := range sh.all {
+			c := s.client.Load()
+			if c == nil || user != "" && (!strings.HasPrefix(key, user) || int(c.users) != len(user)) {
+				continue
+			}
+			if n := int(c.users); n > 0 {
+				yield(key[:n], key[n+1:], router.MQTT.String(), c.c.Meter())
+			}
+		}
+		sh.mu.Unlock()
+	}
 }
 
 // queueDevice is the one reader of a session's queue.

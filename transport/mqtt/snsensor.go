@@ -500,7 +500,7 @@ func (s *sensor) subscribe(m sn.Message) {
 	if _, ok := s.asked[m.ID]; ok {
 		return // said again; the answer is on its way
 	}
-	full := len(s.client.s.subs) >= s.g.cfg.MaxTopics && s.client.s.find(filter) < 0
+	full := len(s.client.s.subs) >= s.g.cfg.MaxTopics && s.client.find(filter) < 0
 	if len(s.asked) >= s.g.cfg.MaxInflight || m.Type == sn.Subscribe && full {
 		refuse(s.congested())
 		return

@@ -79,22 +79,26 @@ func (c *client) subscribe(first byte, body []byte) error {
 		// if the subscription does not currently exist; 2 = Do not" 3.8.3.1;
 		// "retained messages are not sent" for a shared one, section 4.8.2.
 		if (h == 0 || h == 1 && fresh) && !strings.HasPrefix(f.Topic, "$share/") {
-			c.wantOld(sb.filter)
+			c.wantOld(sb.sub)
 		}
 	}
-	a := pending{raw: ack.Append(nil, c.version, packet.SUBACK)}
-	if len(records) > 0 {
-		// A kept session's subscription exists once it is on disk.
-		a.post = &mailbox.Post{Records: records, Notify: (*bell)(c)}
-		c.answer(a)
-		c.srv.core.Mail.Post(a.post)
-	} else {
-		c.answer(a)
-	}
+	c.answerOnDisk(ack.Append(nil, c.version, packet.SUBACK), records)
 	if mail {
 		c.join()
 	}
 	return nil
+}
+
+// answerOnDisk answers with a packet when records are on disk: only then does a
+// kept session have a subscription, or has it no more.
+func (c *client) answerOnDisk(raw []byte, records []mailbox.Record) {
+	if len(records) == 0 {
+		c.answer(pending{raw: raw})
+		return
+	}
+	post := &mailbox.Post{Records: records, Notify: (*bell)(c)}
+	c.answer(pending{raw: raw, post: post})
+	c.srv.core.Mail.Post(post)
 }
 
 // addFilter adds or replaces one subscription.
@@ -123,7 +127,7 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 	case !mail && !c.srv.maySubscribe(c, bare):
 		return packet.NotAuthorized, nil, false, nil
 	}
-	if i := c.s.find(f.Topic); i >= 0 {
+	if i := c.find(f.Topic); i >= 0 {
 		// "If a Server receives a SUBSCRIBE packet containing a Topic Filter
 		// that is identical to a Non-shared Subscription's Topic Filter for the
 		// current Session, then it MUST replace that existing Subscription"
@@ -149,11 +153,53 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 			n.filter = f.Topic
 		}
 	}
-	if c.s.subs == nil {
-		c.s.subs = make([]subscription, 0, 1)
+	return granted, c.addSub(n), true, nil
+}
+
+// manySubs is from how many on the subscriptions of a session have an index.
+const manySubs = 32
+
+// find returns where in the session's subs a filter is, -1 if it is not there.
+func (c *client) find(filter string) int {
+	subs := c.s.subs
+	if len(subs) < manySubs {
+		return slices.IndexFunc(subs, func(sb subscription) bool { return sb.filter == filter })
 	}
-	c.s.subs = append(c.s.subs, n)
-	return granted, &c.s.subs[len(c.s.subs)-1], true, nil
+	x := c.more()
+	if x.at == nil {
+		x.at = make(map[string]int, 2*len(subs))
+		for i := range subs {
+			x.at[subs[i].filter] = i
+		}
+	}
+	if i, ok := x.at[filter]; ok {
+		return i
+	}
+	return -1
+}
+
+func (c *client) addSub(sb subscription) *subscription {
+	s := c.s
+	if s.subs == nil {
+		s.subs = make([]subscription, 0, 1)
+	}
+	s.subs = append(s.subs, sb)
+	if c.x != nil && c.x.at != nil {
+		c.x.at[sb.filter] = len(s.subs) - 1
+	}
+	return &s.subs[len(s.subs)-1]
+}
+
+// removeSub removes the i-th; the last one takes its place.
+func (c *client) removeSub(i int) {
+	subs := c.s.subs
+	last := len(subs) - 1
+	if c.x != nil && c.x.at != nil {
+		c.x.at[subs[last].filter] = i
+		delete(c.x.at, subs[i].filter)
+	}
+	subs[i], subs[last] = subs[last], subscription{}
+	c.s.subs = subs[:last]
 }
 
 // mailFilter reports whether a filter under im/ can match what is sent there.
@@ -174,7 +220,7 @@ func (c *client) unsubscribe(first byte, body []byte) error {
 		if _, _, err := topic.Parse(filter); err != nil {
 			return &packet.Error{Code: packet.MalformedPacket, Text: err.Error()}
 		}
-		i := c.s.find(filter)
+		i := c.find(filter)
 		if i < 0 {
 			ack.Codes = append(ack.Codes, packet.NoSubscriptionExisted)
 			continue
@@ -184,25 +230,12 @@ func (c *client) unsubscribe(first byte, body []byte) error {
 		if sb.sub != nil {
 			c.srv.subs.Remove(sb.share(), sb.sub)
 		}
-		if c.x != nil {
-			c.x.old.forget(filter)
-		}
 		if c.s.kept.Load() != nil {
 			records = append(records, mailbox.Record{Key: subKey(c.s.key, filter)})
 		}
-		last := len(c.s.subs) - 1
-		copy(c.s.subs[i:], c.s.subs[i+1:])
-		c.s.subs[last] = subscription{}
-		c.s.subs = c.s.subs[:last]
+		c.removeSub(i)
 	}
-	a := pending{raw: ack.Append(nil, c.version, packet.UNSUBACK)}
-	if len(records) > 0 {
-		a.post = &mailbox.Post{Records: records, Notify: (*bell)(c)}
-		c.answer(a)
-		c.srv.core.Mail.Post(a.post)
-	} else {
-		c.answer(a)
-	}
+	c.answerOnDisk(ack.Append(nil, c.version, packet.UNSUBACK), records)
 	c.part()
 	return nil
 }

@@ -130,6 +130,13 @@ func (w *Walk[V]) Next(vs []V) []V {
 // Close ends the walk.
 func (w *Walk[V]) Close() { w.stop() }
 
+// Any reports whether filter, a valid one, matches a name.
+func (ns *Names[V]) Any(filter string) bool {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	return !ns.root.match(filter, true, func(V) bool { return false })
+}
+
 // match yields what filter matches below n, and reports whether to go on.
 func (n *name[V]) match(filter string, first bool, yield func(V) bool) bool {
 	level, rest, more := strings.Cut(filter, "/")

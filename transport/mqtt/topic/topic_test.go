@@ -137,6 +137,9 @@ func FuzzNames(f *testing.F) {
 			}
 			got = append(got, vs...)
 		}
+		if any := ns.Any(filter); any != (len(want) > 0) {
+			t.Fatalf("%q: any %t, want %q", filter, any, want)
+		}
 		slices.Sort(want)
 		slices.Sort(got)
 		want = slices.Compact(want)

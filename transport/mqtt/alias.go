@@ -22,19 +22,25 @@ const (
 type aliases struct {
 	by   [ways]map[string]uint16
 	used uint16
+	size int // of the topics
 }
+
+// maxAliased is how many bytes of topics may have an alias, in each direction of
+// a connection.
+const maxAliased = 64 << 10
 
 func (a *aliases) give(w way, topic []byte, most uint16) (alias uint16, known bool) {
 	if n, ok := a.by[w][string(topic)]; ok {
 		return n, true
 	}
-	if a.used >= most {
+	if a.used >= most || a.size+len(topic) > maxAliased {
 		return 0, false
 	}
 	if a.by[w] == nil {
 		a.by[w] = map[string]uint16{}
 	}
 	a.used++
+	a.size += len(topic)
 	a.by[w][string(topic)] = a.used
 	return a.used, false
 }
@@ -45,6 +51,7 @@ func (a *aliases) forget(w way, topic []byte) {
 		a.used--
 	}
 	delete(a.by[w], string(topic))
+	a.size -= len(topic)
 }
 
 // aliasFor is what a PUBLISH from a box says in the place of topic: the name,

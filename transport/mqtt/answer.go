@@ -14,6 +14,7 @@ import (
 type pending struct {
 	post   *mailbox.Post // nil: none
 	part   bool          // post is one of several of a message: an error belongs to the next
+	size   int           // of post, about
 	raw    []byte        // a packet made before; or else
 	t      packet.Type   // zero: nothing is said
 	id     uint16
@@ -40,11 +41,12 @@ func (c *client) answer(a pending) {
 	}
 	x := c.more()
 	x.acks = append(x.acks, a)
+	x.size += a.size
 	if a.t == packet.PUBACK {
 		x.open++
 	}
 	// One more than Receive Maximum, so that who exceeds that is told so.
-	if len(x.acks) > c.srv.cfg.ReceiveMaximum {
+	if len(x.acks) > c.srv.cfg.ReceiveMaximum || x.size > 4*c.srv.cfg.MaxPacket {
 		c.pause(true)
 	}
 }
@@ -81,6 +83,7 @@ func (c *client) acknowledge() error {
 			if !a.post.Done() {
 				break
 			}
+			x.size -= a.size
 			err := a.post.Err
 			if a.part {
 				x.failed = errors.Join(x.failed, err)
@@ -110,7 +113,7 @@ func (c *client) acknowledge() error {
 	if x.acks = x.acks[:rest]; rest == 0 && cap(x.acks) > 64 {
 		x.acks = nil
 	}
-	if rest <= c.srv.cfg.ReceiveMaximum/2 {
+	if rest <= c.srv.cfg.ReceiveMaximum/2 && x.size <= 2*c.srv.cfg.MaxPacket {
 		c.pause(false)
 	}
 	return nil

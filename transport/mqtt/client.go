@@ -68,21 +68,23 @@ const (
 
 // extra is what a client has for a while, or if it is a demanding one.
 type extra struct {
-	login  *login         // from CONNECT to CONNACK
-	will   *will          // published unless the client says goodbye
-	willed bool           // it is on disk, of its own
-	topics []string       // by the client's topic alias, from 1
-	acks   []pending      // what waits for the disk, in order
-	open   int            // QoS 1 publications of acks
-	failed error          // of a post whose acknowledgement is a later one
-	old    *oldCopies     // retained messages still to be sent; nil if there are none
-	at     map[string]int // where in the session's subs a filter is; nil unless they are many
-	until  time.Time      // when a token ends
-	auth   *exchange      // enhanced authentication under way
-	method string         // of enhanced authentication, if it was used
-	mail   *attachment    // of the mailbox, under way
-	says   router.Rate    // how many signals it may say
-	round  roundOfRecords // records to be written at the end of this round
+	login   *login         // from CONNECT to CONNACK
+	will    *will          // published unless the client says goodbye
+	willed  bool           // it is on disk, of its own
+	topics  []string       // by the client's topic alias, from 1
+	aliased int            // bytes of topics
+	acks    []pending      // what waits for the disk, in order
+	open    int            // QoS 1 publications of acks
+	size    int            // bytes of acks
+	failed  error          // of a post whose acknowledgement is a later one
+	old     *oldCopies     // retained messages still to be sent; nil if there are none
+	at      map[string]int // where in the session's subs a filter is; nil unless they are many
+	until   time.Time      // when a token ends
+	auth    *exchange      // enhanced authentication under way
+	method  string         // of enhanced authentication, if it was used
+	mail    *attachment    // of the mailbox, under way
+	says    router.Rate    // how many signals it may say
+	round   roundOfRecords // records to be written at the end of this round
 	// vouched is who the client is where the server itself says so and keeps time
 	// for it, as for a sensor or a bridge; nil for all others.
 	vouched *auth.Who

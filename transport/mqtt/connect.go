@@ -222,15 +222,17 @@ func (c *client) enter() error {
 	}
 	lg := c.x.login
 	p := &lg.packet
-	c.s = s
-	c.x.login = nil
-	props := &packet.Properties{}
-
 	expiry := p.Properties.Num(packet.SessionExpiry, 0)
 	if c.version != packet.V5 && !p.CleanStart {
 		expiry = forever // 3.1.1 keeps a session without limit
 	}
 	life := c.srv.clampExpiry(expiry)
+	if life > 0 && s.kept.Load() == nil && c.srv.count.sessions.Load() >= int64(c.srv.cfg.MaxSessions) {
+		return c.turnAway(&packet.Error{Code: packet.QuotaExceeded, Text: "too many sessions are kept"})
+	}
+	c.s = s
+	c.x.login = nil
+	props := &packet.Properties{}
 	var w *will
 	if p.Will != nil {
 		w = newWill(p.Will, c)

@@ -36,6 +36,9 @@ func (m *message) own() *message {
 	return &c
 }
 
+// size is about how many bytes of memory m holds.
+func (m *message) size() int { return len(m.topic) + len(m.props) + len(m.payload) }
+
 // expiry appends the Message Expiry Interval that is left.
 //
 //	"The PUBLISH packet sent to a Client by the Server MUST contain a Message

@@ -65,10 +65,11 @@ type Config struct {
 	// SignalRate is how many words of the moment (im/signal-to/…) a client may
 	// say in a second; four seconds' worth may come at once. Default 5.
 	SignalRate int
-	// MaxQueue is how many QoS 1 and 2 messages wait in memory for a client
-	// whose session ends with its connection. What comes beyond that is
-	// dropped and counted. Default 1000.
-	MaxQueue int
+	// MaxQueue and MaxQueueBytes are how many QoS 1 and 2 messages, and bytes
+	// of them, wait in memory for a client whose session ends with its
+	// connection. What comes beyond that is dropped and counted. Default 1000
+	// and 16 MiB.
+	MaxQueue, MaxQueueBytes int
 	// MaxKeptMessages and MaxKeptBytes are how many QoS 1 and 2 messages, and
 	// bytes of them, wait on disk for a session that is kept. What comes beyond
 	// that is dropped and counted; a publisher that nobody could take a message
@@ -93,8 +94,13 @@ type Config struct {
 	MaxClientID int
 	// TopicAliasMaximum is how many topic aliases a client may set. Default 64.
 	TopicAliasMaximum int
-	// MaxRetained is how many topics may have a retained message. Default 1000000.
-	MaxRetained int
+	// MaxRetained and MaxRetainedBytes are how many topics may have a retained
+	// message, and how many bytes of them there may be: they are in memory.
+	// Default 1000000 and 256 MiB.
+	MaxRetained, MaxRetainedBytes int
+	// MaxSessions is how many sessions are kept. Who would need one more is
+	// refused with 0x97, or 0x03 in 3.1.1. Default 1000000.
+	MaxSessions int
 	// ConnectTimeout is how long a new connection may take to send CONNECT.
 	// Default 10s.
 	ConnectTimeout time.Duration
@@ -159,6 +165,7 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxInflight, maxWindow)
 	c.MaxInflight = min(c.MaxInflight, maxWindow)
 	def(&c.MaxQueue, 1000)
+	def(&c.MaxQueueBytes, 16<<20)
 	def(&c.MaxKeptMessages, 1_000_000)
 	def(&c.MaxKeptBytes, 256<<20)
 	def(&c.MaxUnsent, 1<<20)
@@ -167,6 +174,8 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxClientID, 1024)
 	def(&c.TopicAliasMaximum, 64)
 	def(&c.MaxRetained, 1_000_000)
+	def(&c.MaxRetainedBytes, 256<<20)
+	def(&c.MaxSessions, 1_000_000)
 	dur(&c.ConnectTimeout, 10*time.Second)
 	dur(&c.SysInterval, 10*time.Second)
 	c.SN = c.SN.withDefaults()
@@ -182,10 +191,12 @@ type Server struct {
 	rules    *acl.Rules
 	subs     topic.Tree[*session]
 	retained topic.Names[*message]
-	// retentions is how many messages were ever retained.
-	retentions atomic.Uint64
-	// sysTopics is how many of retained are our own, which no limit counts.
-	sysTopics atomic.Int32
+	// retentions is how many messages were ever retained, retainedBytes the
+	// size of those that are, and sysTopics how many of these are our own,
+	// which no limit counts.
+	retentions    atomic.Uint64
+	retainedBytes atomic.Int64
+	sysTopics     atomic.Int32
 	// retaining is held from a change of retained to the post of its record.
 	retaining sync.Mutex
 	sessions  sessions

@@ -70,6 +70,9 @@ func (c *client) alias(p *packet.Publish) error {
 	for len(x.topics) <= i {
 		x.topics = append(x.topics, "")
 	}
+	if x.aliased += len(p.Topic) - len(x.topics[i]); x.aliased > maxAliased {
+		return &packet.Error{Code: packet.QuotaExceeded, Text: "topic aliases for too long topics"}
+	}
 	x.topics[i] = string(p.Topic)
 	return nil
 }
@@ -195,7 +198,7 @@ func (c *client) spread(p *packet.Publish) error {
 		r, ok := srv.retain(f)
 		if !ok {
 			delete(c.s.got, p.ID)
-			return c.decline(p, packet.QuotaExceeded, "too many retained messages")
+			return c.decline(p, packet.QuotaExceeded, "too much is retained")
 		}
 		records = append(records, r...)
 	}
@@ -231,7 +234,7 @@ func (c *client) spread(p *packet.Publish) error {
 		if i < len(posts)-1 {
 			c.answer(pending{post: post, part: true})
 		} else {
-			a.post = post
+			a.post, a.size = post, len(p.Payload)
 		}
 		srv.core.Mail.Post(post)
 	}

@@ -176,7 +176,7 @@ func (srv *Server) load(ctx context.Context) error {
 	err := srv.scan(ctx, retainedPrefix, func(_ string, f *fields) bool {
 		m, ok := decodeMessage(f.p)
 		if ok {
-			srv.retained.Set(string(m.topic), m)
+			srv.setRetained(m)
 			if !m.expires.IsZero() && !time.Now().Before(m.expires) {
 				srv.expireRetained(m)
 			}

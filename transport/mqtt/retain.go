@@ -15,26 +15,39 @@ import "github.com/posthouse-im/posthouse/mailbox"
 func (srv *Server) retain(f *fanout) (rs []mailbox.Record, ok bool) {
 	name := string(f.m.topic)
 	if len(f.m.payload) == 0 {
-		if _, had := srv.retained.Delete(name, func(*message) bool { return true }); !had {
+		if !srv.clearRetained(name, func(*message) bool { return true }) {
 			return nil, true
 		}
 		return []mailbox.Record{{Key: retainedKey(name)}}, true
 	}
-	if srv.retained.Len()-int(srv.sysTopics.Load()) >= srv.cfg.MaxRetained {
-		if _, had := srv.retained.Get(name); !had {
-			return nil, false
-		}
+	more, bytes := 1, f.m.size()
+	if old, had := srv.retained.Get(name); had {
+		more, bytes = 0, bytes-old.size()
+	}
+	if srv.retained.Len()-int(srv.sysTopics.Load())+more > srv.cfg.MaxRetained ||
+		bytes > 0 && int(srv.retainedBytes.Load())+bytes > srv.cfg.MaxRetainedBytes {
+		return nil, false
 	}
 	m := f.own()
 	srv.setRetained(m)
 	return []mailbox.Record{{Key: retainedKey(name), Value: m.encode("")}}, true
 }
 
-// setRetained makes m the retained message of its topic, and returns whether
-// there was one.
-func (srv *Server) setRetained(m *message) (had bool) {
+// setRetained makes m the retained message of its topic.
+func (srv *Server) setRetained(m *message) {
 	m.number = srv.retentions.Add(1)
-	_, had = srv.retained.Set(string(m.topic), m)
+	srv.retainedBytes.Add(int64(m.size()))
+	if old, had := srv.retained.Set(string(m.topic), m); had {
+		srv.retainedBytes.Add(int64(-old.size()))
+	}
+}
+
+// clearRetained removes a retained message, if there is one that may be.
+func (srv *Server) clearRetained(name string, may func(*message) bool) (had bool) {
+	old, had := srv.retained.Delete(name, may)
+	if had {
+		srv.retainedBytes.Add(int64(-old.size()))
+	}
 	return had
 }
 
@@ -42,7 +55,7 @@ func (srv *Server) setRetained(m *message) (had bool) {
 func (srv *Server) expireRetained(m *message) {
 	srv.retaining.Lock()
 	defer srv.retaining.Unlock()
-	if _, ok := srv.retained.Delete(string(m.topic), func(now *message) bool { return now == m }); ok {
+	if srv.clearRetained(string(m.topic), func(now *message) bool { return now == m }) {
 		srv.write([]mailbox.Record{{Key: retainedKey(string(m.topic))}})
 	}
 }

@@ -50,7 +50,7 @@ func (c *client) submit(p *packet.Publish) error {
 		}
 		return c.decline(p, code, words(err))
 	}
-	c.answer(pending{post: post, t: answerTo(p.QoS), id: p.ID})
+	c.answer(pending{post: post, size: len(p.Payload), t: answerTo(p.QoS), id: p.ID})
 	return nil
 }
 

@@ -84,7 +84,9 @@ func (srv *Server) publishSysTopic(name, value string, now time.Time) {
 	f := srv.borrow(now)
 	defer srv.giveBack(f)
 	f.m = message{topic: []byte(name), payload: []byte(value), retain: true}
-	if !srv.setRetained(f.own()) {
+	m := f.own()
+	m.number = srv.retentions.Add(1)
+	if _, had := srv.retained.Set(name, m); !had {
 		srv.sysTopics.Add(1)
 	}
 	srv.deliver(f)

@@ -42,6 +42,7 @@ type window struct {
 	used, qos2, rel [maxWindow / 64]uint64
 	next            int
 	queue           []queued
+	bytes           int // of queue
 }
 
 // queued is a message that waits for room in the window.
@@ -150,11 +151,12 @@ func (c *client) push(f *fanout, qos byte, retain bool, ids []uint32) bool {
 		}
 		w.back(id)
 	}
-	if len(w.queue) >= c.srv.cfg.MaxQueue {
+	if len(w.queue) >= c.srv.cfg.MaxQueue || w.bytes >= c.srv.cfg.MaxQueueBytes {
 		f.dropped++
 		return false
 	}
 	w.queue = append(w.queue, queued{f.own(), slices.Clone(ids), qos, retain})
+	w.bytes += f.m.size()
 	if len(w.queue) == 1 {
 		c.c.Wake() // so that it hears when there is room
 	}
@@ -266,6 +268,9 @@ func (c *client) drain() {
 		}
 	}
 	c.srv.giveBack(f)
+	for _, q := range w.queue[:n] {
+		w.bytes -= q.m.size()
+	}
 	w.queue = slices.Delete(w.queue, 0, n)
 	if len(w.queue) == 0 {
 		w.queue = nil

@@ -1,0 +1,144 @@
+package mqtt
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/posthouse-im/posthouse/store/mem"
+)
+
+// Limits on what is held in memory for one client, or for all.
+
+// Only so many bytes of topics have an alias: with 65,535-byte topics a few
+// aliases would hold megabytes for each connection.
+func TestAliasesOfLongTopics(t *testing.T) {
+	long := strings.Repeat("x", maxAliased/2)
+	dialogue(t, Config{}, `
+		a C: CONNECT 5 clean id=a user=alice topic-alias-maximum=10
+		a S: CONNACK*
+		a C: SUBSCRIBE #1 # q0
+		a S: SUBACK*
+		b C: CONNECT 5 clean id=b user=bob
+		b S: CONNACK*
+		b C: PUBLISH 1`+long[1:]+` q0 topic-alias=1 :x
+		a S: PUBLISH 1`+long[1:]+` q0 topic-alias=1 :x
+		b C: PUBLISH 2`+long[1:]+` q0 topic-alias=2 :x
+		a S: PUBLISH 2`+long[1:]+` q0 topic-alias=2 :x
+		# The same alias for another topic takes no more.
+		b C: PUBLISH 3`+long[1:]+` q0 topic-alias=2 :x
+		a S: PUBLISH 3`+long[1:]+` q0 :x
+		b C: PUBLISH q0 topic-alias=1 :x
+		a S: PUBLISH  q0 topic-alias=1 :x
+		b C: PUBLISH x q0 topic-alias=3 :x
+		b S: DISCONNECT 0x97
+		b S: --
+	`)
+}
+
+// Bytes end the queue of a client that does not acknowledge, too.
+func TestQueueBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{MaxQueueBytes: 250})
+		defer func() { h.stop() }()
+		body := strings.Repeat("x", 100)
+		h.play(`
+			a C: CONNECT 5 clean id=a user=alice receive-maximum=1
+			a S: CONNACK*
+			a C: SUBSCRIBE #1 x q1
+			a S: SUBACK*
+			b C: CONNECT 5 clean id=b user=bob
+			b S: CONNACK*
+		`)
+		for i := range 6 { // one is sent, three wait
+			h.play(fmt.Sprintf("b C: PUBLISH x q1 #%d :%d%s\nb S: PUBACK*", i+1, i, body))
+		}
+		if n := h.srv.Stats().Dropped; n != 2 {
+			t.Errorf("%d dropped", n)
+		}
+		for i := range 4 {
+			h.play(fmt.Sprintf("a S: PUBLISH x q1 #%d :%d*\na C: PUBACK #%d", i+1, i, i+1))
+		}
+		h.play("a S: (nothing)")
+		// There is room again.
+		h.play(fmt.Sprintf("b C: PUBLISH x q1 #1 :6%s\nb S: PUBACK*\na S: PUBLISH x q1 #5 :6*", body))
+	})
+}
+
+// Long messages that wait for a slow disk end the reading before many do.
+func TestSlowDiskBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{MaxPacket: 1000})
+		defer func() { h.stop() }()
+		h.play(written(5, "a up"))
+		release := h.store.(*mem.Store).Hold()
+		a := h.peers["a"]
+		var block []byte
+		for i := range 20 {
+			block = append(block, encode(t, fmt.Sprintf("PUBLISH im/to/bob q1 #%d :%s", i+1, strings.Repeat("x", 900)))...)
+		}
+		go a.nc.Write(block) // ends when the server reads again
+		synctest.Wait()
+		if n := h.srv.Stats().Received; n != 5 {
+			t.Errorf("%d are taken", n)
+		}
+		release()
+		for i := range 20 {
+			h.play(fmt.Sprintf("a S: PUBACK #%d", i+1))
+		}
+	})
+}
+
+// Only so many sessions are kept. Those that are may be resumed, and others that
+// end with their connection begun.
+func TestMaxSessions(t *testing.T) {
+	dialogue(t, Config{MaxSessions: 1}, `
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
+		a S: CONNACK 0x00*
+		b C: CONNECT 5 id=b user=bob session-expiry-interval=60
+		b S: CONNACK 0x97
+		b S: --
+		b C: CONNECT 4 id=b user=bob
+		b S: CONNACK 0x03
+		b S: --
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		a --
+		a C: CONNECT 5 id=a user=alice session-expiry-interval=60
+		a S: CONNACK 0x00 present*
+		a C: DISCONNECT session-expiry-interval=0
+		a S: --
+		c C: CONNECT 4 id=c user=bob
+		c S: CONNACK 0x00
+	`)
+}
+
+// Retained messages are in memory: their bytes have a limit. One that makes no
+// more of it is taken, and clearing makes room.
+func TestRetainedBytes(t *testing.T) {
+	body := strings.Repeat("x", 100)
+	dialogue(t, Config{MaxRetainedBytes: 250, SysInterval: 1000 * 3600e9}, written(5, `
+		a up
+		a C: PUBLISH x/1 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x10
+		a C: PUBLISH x/2 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x10
+		a C: PUBLISH x/3 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x97*
+		a C: PUBLISH x/2 q1 #1 retain :`+body+body+`
+		a S: PUBACK #1 0x97*
+		a C: PUBLISH x/2 q1 #1 retain :short
+		a S: PUBACK #1 0x10
+		a C: PUBLISH x/3 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x10
+		kill
+		a up
+		a C: PUBLISH x/4 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x97*
+		a C: PUBLISH x/1 q1 #1 retain :
+		a S: PUBACK #1 0x10
+		a C: PUBLISH x/4 q1 #1 retain :`+body+`
+		a S: PUBACK #1 0x10
+	`))
+}

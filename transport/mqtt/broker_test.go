@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/posthouse-im/posthouse/internal/acl"
 )
@@ -190,6 +192,58 @@ func TestShared(t *testing.T) {
 	`)
 }
 
+// The turns of a shared subscription are even, among those who are connected,
+// and go on when one leaves.
+func TestSharedFairly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{})
+		defer func() { h.stop() }()
+		h.play(written(5, `
+			a up
+			a sub $share/g/x/# q0
+			b up
+			b sub $share/g/x/# q0
+			c up
+			c sub $share/g/x/# q0
+			away kept new
+			away sub $share/g/x/# q1
+			away --
+			late C: CONNECT 5 id=late user=bob session-expiry-interval=60
+			late S: CONNACK*
+			late sub $share/g/x/# q1
+			late --
+			p up
+		`))
+		publish := func(n int) {
+			for i := range n {
+				h.play(fmt.Sprintf("p C: PUBLISH x/%d q%d #1 :x", i%7, i%2))
+				if i%2 == 1 {
+					h.play("p S: PUBACK #1")
+				}
+			}
+		}
+		heard := func(who string) (n int) {
+			for h.peers[who].read() != "(nothing)" {
+				n++
+			}
+			return n
+		}
+		publish(120)
+		for _, who := range []string{"a", "b", "c"} {
+			if n := heard(who); n != 40 {
+				t.Errorf("%s heard %d of 120", who, n)
+			}
+		}
+		h.play("a --")
+		publish(120)
+		for _, who := range []string{"b", "c"} {
+			if n := heard(who); n != 60 {
+				t.Errorf("%s heard %d of 120", who, n)
+			}
+		}
+	})
+}
+
 // [MQTT-3.1.2-8]: the will.
 func TestWill(t *testing.T) {
 	dialogue(t, Config{}, `
@@ -267,6 +321,32 @@ func TestWill(t *testing.T) {
 	`)
 }
 
+// A goodbye that asks for the will does not shorten its delay, but ends the
+// session earlier if it says so, and the will is not later than that.
+func TestWillAfterGoodbye(t *testing.T) {
+	for goodbye, wait := range map[string]int{
+		"DISCONNECT 0x04": 20,
+		"DISCONNECT 0x04 session-expiry-interval=5":  5,
+		"DISCONNECT 0x04 session-expiry-interval=0":  0,
+		"DISCONNECT 0x04 session-expiry-interval=90": 20,
+	} {
+		script := `
+			w C: CONNECT 5 clean id=w user=alice
+			w S: CONNACK 0x00 *
+			w C: SUBSCRIBE #1 will q1
+			w S: SUBACK #1 0x01
+			a C: CONNECT 5 id=a user=bob session-expiry-interval=60 will=will will-delay-interval=20 :gone
+			a S: CONNACK 0x00 *
+			a C: ` + goodbye + `
+			a S: --
+		`
+		if wait > 0 {
+			script += fmt.Sprintf("~ %ds\nw C: PINGREQ\nw S: PINGRESP\n", wait-2)
+		}
+		dialogue(t, Config{}, script+"~ 3s\nw S: PUBLISH will q0 :gone\nw S: (nothing)")
+	}
+}
+
 // Section 3.3.2.3.4: topic aliases, theirs and ours.
 func TestTopicAliases(t *testing.T) {
 	dialogue(t, Config{TopicAliasMaximum: 2}, `
@@ -339,6 +419,29 @@ func TestMessageExpiry(t *testing.T) {
 		~ 10s
 		a C: CONNECT 5 id=a user=alice session-expiry-interval=100
 		a S: CONNACK 0x00 present *
+		a S: PUBLISH x q1 #2 message-expiry-interval=40 :long
+		a S: (nothing)
+	`)
+}
+
+// Also in memory, where a client acknowledges slowly.
+func TestMessageExpiryInMemory(t *testing.T) {
+	dialogue(t, Config{}, `
+		a C: CONNECT 5 clean id=a user=alice receive-maximum=1
+		a S: CONNACK 0x00 *
+		a C: SUBSCRIBE #1 x q1
+		a S: SUBACK #1 0x01
+		b C: CONNECT 5 clean id=b user=bob
+		b S: CONNACK 0x00 *
+		b C: PUBLISH x q1 #1 message-expiry-interval=5 :sent
+		b S: PUBACK #1
+		b C: PUBLISH x q1 #2 message-expiry-interval=5 :short
+		b S: PUBACK #2
+		b C: PUBLISH x q1 #3 message-expiry-interval=50 :long
+		b S: PUBACK #3
+		a S: PUBLISH x q1 #1 message-expiry-interval=5 :sent
+		~ 10s
+		a C: PUBACK #1
 		a S: PUBLISH x q1 #2 message-expiry-interval=40 :long
 		a S: (nothing)
 	`)

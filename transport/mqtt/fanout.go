@@ -312,8 +312,9 @@ func (f *fanout) isFull(k *kept) bool {
 	return true
 }
 
-// share picks one of a group, in turns: who is connected first, else one whose
-// queue is kept.
+// share picks one of a group: who is connected first, else one whose queue is
+// kept. They take turns, and who was passed over has had his: else all of those
+// would fall to the one behind him.
 //
 //	"a Shared Subscription ... each message ... is sent to only one of the
 //	Subscribing Clients" MQTT 5.0 section 4.8.2
@@ -327,37 +328,37 @@ func (f *fanout) share(g *topic.Group[*session]) {
 	start := int(g.Next.Add(1)-1) % len(subs)
 	var t target
 	var away *kept // the first of those who are not connected
+	var turn int   // his
 	for i := range subs {
-		sub := subs[(start+i)%len(subs)]
-		if !f.aim(&t, sub) {
+		if !f.aim(&t, subs[(start+i)%len(subs)]) {
 			continue
 		}
-		qos := min(f.m.qos, t.qos)
 		k := t.s.kept.Load()
-		online := t.s.client.Load() != nil
+		queued, online := k != nil && min(f.m.qos, t.qos) > 0, t.s.client.Load() != nil
 		switch {
-		case !online:
-			if k != nil && qos > 0 && away == nil && !f.isFull(k) {
-				away = k
-			}
-			continue
-		case k != nil && qos > 0:
-			if f.isFull(k) {
-				continue
-			}
-			f.shares, f.taken = append(f.shares, shareBox{k, "$share/" + g.Share + "/" + g.Filter}), true
+		case queued && f.isFull(k):
+		case online && queued:
+			f.queueShared(k, g, i)
 			return
-		}
-		if f.give(&t) {
+		case online && f.give(&t):
+			g.Next.Add(uint32(i))
 			return
+		case queued && away == nil:
+			away, turn = k, i
 		}
 	}
 	switch {
 	case away != nil:
-		f.shares, f.taken = append(f.shares, shareBox{away, "$share/" + g.Share + "/" + g.Filter}), true
+		f.queueShared(away, g, turn)
 	case f.full:
 		f.dropped++
 	}
+}
+
+// queueShared has f.m go to one queue, past as many turns of others.
+func (f *fanout) queueShared(k *kept, g *topic.Group[*session], turns int) {
+	g.Next.Add(uint32(turns))
+	f.shares, f.taken = append(f.shares, shareBox{k, "$share/" + g.Share + "/" + g.Filter}), true
 }
 
 // posts makes the posts that bring f.m to the queues, with records in the

@@ -78,22 +78,36 @@ func heapBytes() uint64 {
 	return m.HeapAlloc
 }
 
-// Memory is not reserved for lengths that are only announced.
+// Memory is not reserved for lengths that are only announced, before login or
+// after it, whether they are allowed or not.
 func TestAnnouncedLengths(t *testing.T) {
-	_, addr := serveTCP(t, Config{})
-	before := heapBytes()
-	for i := range 40 {
-		c := must(t, addr, fmt.Sprint("c", i))
-		c.Write([]byte{0x30, 0xff, 0xff, 0x3f}) // a megabyte that does not come
-		n, _ := corpusDial(addr)
-		n.Write([]byte{0x10, 0xff, 0xff, 0xff, 0x7f}) // 256 MB before login
-		if _, err := n.next(5 * time.Second); err != io.EOF {
-			t.Fatal(err)
+	for _, most := range []int{0, packet.MaxRemaining + 5} {
+		_, addr := serveTCP(t, Config{MaxPacket: most})
+		before := heapBytes()
+		for i := range 40 {
+			c := must(t, addr, fmt.Sprint("c", i))
+			n, err := corpusDial(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { n.Close() })
+			for first, c := range map[byte]*corpusConn{0x30: c, 0x10: n} {
+				c.Write([]byte{first, 0xff, 0xff, 0xff, 0x7f}) // 256 MB
+				c.Write(make([]byte, 100))
+				if most > 0 {
+					continue
+				}
+				for err = nil; err == nil; {
+					_, err = c.next(5 * time.Second)
+				}
+				if err != io.EOF {
+					t.Fatal(err)
+				}
+			}
 		}
-		n.Close()
-	}
-	if after := heapBytes(); after > before+8<<20 {
-		t.Errorf("%d bytes for forty announcements", after-before)
+		if after := heapBytes(); after > before+8<<20 {
+			t.Errorf("%d bytes for eighty announcements", after-before)
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ func (c *client) obey() {
 		if c.s.kept.Load() != nil {
 			records = append(records, sessionRecord(c.s, nil, time.Time{}))
 		}
+		records = append(records, c.forgetWill()...)
 	}
 	c.srv.write(records)
 }

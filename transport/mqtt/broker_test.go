@@ -321,6 +321,32 @@ func TestWill(t *testing.T) {
 	`)
 }
 
+// The will of a session that is not kept is on disk as long as it may have to be
+// published, and no longer.
+func TestWillOnDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{})
+		defer func() { h.stop() }()
+		for _, end := range []string{"a C: DISCONNECT\na S: --", "a C: DISCONNECT 0x04\na S: --", "a --", "b C: CONNECT 5 clean id=a user=alice\nb S: CONNACK*\na S: DISCONNECT 0x8e\na S: --\nb --", "rules"} {
+			h.play("a C: CONNECT 5 clean id=a user=alice will=will :gone\na S: CONNACK*")
+			for _, want := range []bool{true, false} {
+				v, err := h.store.Get(t.Context(), willPrefix+"alice@localhost/a")
+				if err != nil || (v != nil) != want {
+					t.Errorf("%q: on disk %t, want %t, %v", end, v != nil, want, err)
+				}
+				switch {
+				case !want:
+				case end == "rules":
+					h.set(acl.Rule{Publish: []string{"other"}})
+					h.settle()
+				default:
+					h.play(end)
+				}
+			}
+		}
+	})
+}
+
 // A goodbye that asks for the will does not shorten its delay, but ends the
 // session earlier if it says so, and the will is not later than that.
 func TestWillAfterGoodbye(t *testing.T) {

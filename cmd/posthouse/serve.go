@@ -262,7 +262,7 @@ func (ls listeners) print(out io.Writer, cfg *config.Config, cert *certs.Source)
 		fmt.Fprintf(out, "The certificate is self-signed: %s\n", file)
 	}
 	if cfg.Insecure {
-		fmt.Fprintln(out, "Insecure: XMPP takes passwords without TLS.")
+		fmt.Fprintln(out, "Insecure: passwords are taken without TLS.")
 	}
 	fmt.Fprintln(out, "Ready.")
 }

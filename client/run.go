@@ -36,6 +36,7 @@ type runner struct {
 	short  int       // short lives in a row
 	shun   int       // way to be tried last, or -1
 	beside time.Time // when we last made a connection beside another
+	begun  time.Time // when the program began; zero once a connection of its has ended
 
 	jitter func(time.Duration) time.Duration // how much of a bound to wait
 }
@@ -44,6 +45,7 @@ type runner struct {
 func (c *Client) run(ctx context.Context) {
 	defer close(c.stopped)
 	c.r.shun = -1
+	c.r.begun = time.Now()
 	for {
 		select {
 		case <-c.hurry: // it is looked now
@@ -75,9 +77,15 @@ func (c *Client) final(err error) bool {
 	if !errors.As(err, &no) {
 		return false
 	}
-	// Two of our own connections may have met at the server.
-	if no.Code == "replaced" && !c.r.beside.IsZero() && time.Since(c.r.beside) < shortLife {
-		return false
+	if no.Code == "replaced" {
+		// Two of our own connections may have met at the server, or one of the
+		// program before this one has come there late.
+		if time.Since(c.r.beside) < shortLife {
+			return false
+		}
+		if time.Since(c.r.begun) < shortLife {
+			return false
+		}
 	}
 	return no.Code != "expired" || c.cfg.Tokens == nil
 }
@@ -88,7 +96,7 @@ func (c *Client) pause(ctx context.Context, why error, online bool) error {
 	background := c.background
 	c.mu.Unlock()
 	if online {
-		c.r.tries = 0
+		c.r.tries, c.r.begun = 0, time.Time{}
 	}
 	most := maxBackoff
 	if background {

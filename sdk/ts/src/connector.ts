@@ -49,7 +49,7 @@ export class Connector {
   #round: number[] = []; // ways to be tried before the next wait
   #online = false;
   #since = 0;
-  #gaveUp = -Infinity; // when a connection ended of which the server may know no end
+  #gaveUp: number; // when a connection ended of which the server may know no end
   #shortLives = 0;
   #better = false; // the connection was found by looking for a better way
   #shun: number | undefined; // the way to be tried last
@@ -63,6 +63,7 @@ export class Connector {
   constructor(ways: Way[], clock: Clock, random: () => number, owner: ConnectorOwner) {
     this.#ways = ways;
     this.#clock = clock;
+    this.#gaveUp = clock.now(); // by the program before this one
     this.#random = random;
     this.#owner = owner;
     this.#alarm = new Alarm(clock, () => this.attempt());

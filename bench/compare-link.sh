@@ -41,10 +41,10 @@ run 2 --scenario fan --window 200 --subscribers 15000 # 1000 in flight to each w
 run 100 --scenario rate --rate 5000
 run 2 --scenario idle --connections 15000
 
-idle() { # name, target: the other carriers
+idle() { # name, target, connections: the other carriers
   servers 2
-  row "$1" link --target "$2" --pid "${pid[posthouse]}" --user bench%d --password bench --accounts 2 --scenario idle --connections 15000
+  row "$1" link --target "$2" --pid "${pid[posthouse]}" --user bench%d --password bench --accounts 2 --scenario idle --connections "$3"
 }
-idle "link tls" "tls://127.0.0.1:$links"
-idle "link wss" "wss://127.0.0.1:$https/link"
-idle "link quic" "quic://127.0.0.1:$quic"
+idle "link tls" "tls://127.0.0.1:$links" 15000
+idle "link wss" "wss://127.0.0.1:$https/link" 15000
+idle "link quic" "quic://127.0.0.1:$quic" 5000

@@ -263,7 +263,7 @@ func (c *Conn) takeSide() {
 		return
 	}
 	c.encode()
-	if c.x != nil && c.x.crypt != nil && c.x.pipe != nil {
+	if c.encrypts() {
 		c.encrypt(side.bytes())
 		side.free()
 		return

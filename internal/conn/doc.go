@@ -20,10 +20,11 @@
 // per core. While idle it has no goroutine, no timer, no buffer and nothing in
 // the runtime's poller: 255 bytes of ours, with the alarm. With TLS it has a
 // goroutine for the handshake only and costs what crypto/tls keeps, 8.5 KB.
-// A WebSocket moves to a loop when HTTP has let go of it.
+// A WebSocket moves to a loop when HTTP has let go of it, and takes its TLS
+// along if there is a [Seam] below.
 //
-// Elsewhere, and for a net.Conn that is not a plain TCP socket (a pipe in a
-// test, a WebSocket inside of the HTTP server's TLS, a Unix socket), the same
+// Elsewhere, and for a net.Conn that is not a TCP socket (a pipe in a test, a
+// Unix socket), the same
 // protocol runs on goroutines: one that owns the connection, one that reads,
 // and one that writes while there is something to write. This works in virtual
 // time. A protocol cannot tell which; what all do is in round.go.

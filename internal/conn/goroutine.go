@@ -18,8 +18,9 @@ import (
 // writes. It serves every net.Conn, in virtual time too.
 type gconn struct {
 	c    *Conn
-	nc   net.Conn // replaced by TLS over it
-	raw  net.Conn // what was accepted
+	nc   net.Conn     // replaced by TLS over it
+	raw  net.Conn     // what was accepted
+	tcp  *net.TCPConn // its socket; nil if it has none
 	now  time.Time
 	bell chan struct{}
 	time *time.Timer
@@ -67,12 +68,9 @@ func (g *group) serve(nc net.Conn, up *upgraded) error {
 	}
 	d.time.Stop()
 	c.d = d
-	if tc, ok := nc.(*net.TCPConn); ok {
-		tune(tc, g.o)
-	} else if tc, ok := nc.(*tls.Conn); ok {
-		if tc, ok := tc.NetConn().(*net.TCPConn); ok {
-			tune(tc, g.o)
-		}
+	if sock, _ := socketOf(nc); sock.tcp != nil {
+		d.tcp = sock.tcp
+		tune(d.tcp, g.o)
 	}
 	if s, ok := nc.(sealed); ok {
 		c.more().sealed = s
@@ -345,8 +343,8 @@ func (d *gconn) finished() {
 	c := d.c
 	half, ok := d.nc.(interface{ CloseWrite() error })
 	if c.flags&(flagAbort|flagEOF) != 0 || !ok || c.phase != phaseOpen {
-		if l, ok := d.raw.(*net.TCPConn); ok && c.flags&flagAbort != 0 {
-			l.SetLinger(0) // what the system still holds is of no use either
+		if d.tcp != nil && c.flags&flagAbort != 0 {
+			d.tcp.SetLinger(0) // what the system still holds is of no use either
 		}
 		d.over = true
 		return
@@ -398,10 +396,9 @@ func (d *gconn) ends(*Conn) ends {
 }
 
 func (d *gconn) userTimeout(_ *Conn, t time.Duration) {
-	switch nc := d.raw.(type) {
-	case *net.TCPConn:
-		setUserTimeout(nc, t)
-	case interface{ SetUserTimeout(time.Duration) }:
+	if d.tcp != nil {
+		setUserTimeout(d.tcp, t)
+	} else if nc, ok := d.raw.(interface{ SetUserTimeout(time.Duration) }); ok {
 		nc.SetUserTimeout(t)
 	}
 }

@@ -155,7 +155,7 @@ func TestSocketOptions(t *testing.T) {
 			return &probe{wake: func(p *probe) error {
 				fd := int(p.c.fd)
 				if d, ok := p.c.d.(*gconn); ok {
-					rc, _ := d.raw.(*net.TCPConn).SyscallConn()
+					rc, _ := d.tcp.SyscallConn()
 					rc.Control(func(f uintptr) { fd = int(f) })
 				}
 				var o [4]int

@@ -18,7 +18,7 @@ func startLoops(Config) (*loops, error)                               { return n
 func (*loops) accept(context.Context, *net.TCPListener, *group) error { return errNoLoops }
 func (*loops) drain(*group)                                           {}
 func (*loops) stop()                                                  {}
-func (*loops) adopt(*net.TCPConn, *group, *upgraded) error            { return errNoLoops }
+func (*loops) adopt(socket, *group, *upgraded) error                  { return errNoLoops }
 
 func setUserTimeout(*net.TCPConn, time.Duration) {}
 

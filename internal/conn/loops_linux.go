@@ -3,6 +3,7 @@ package conn
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -209,19 +210,27 @@ func (ls *loops) admit(c *Conn, g *group, fd int, on *loop) bool {
 	return true
 }
 
-// adopt takes a connection over that the net package has made.
-func (ls *loops) adopt(tc *net.TCPConn, g *group, up *upgraded) error {
-	fd, err := dup(tc)
+// adopt takes a connection over that the net package has made, and its TLS.
+func (ls *loops) adopt(sock socket, g *group, up *upgraded) error {
+	fd, err := dup(sock.tcp)
 	if err != nil {
 		return err
 	}
-	tune(tc, g.o)
+	tune(sock.tcp, g.o)
 	c := &Conn{framed: true, x: &extra{ws: new(wsock)}}
 	if sa, err := unix.Getpeername(fd); err == nil {
 		c.source, c.port = fromSockaddr(sa)
 	}
-	addTo(&c.x.wire, up.reply)
 	addTo(&c.in, up.rest)
+	if sock.crypt == nil {
+		addTo(&c.x.wire, up.reply)
+	} else {
+		p := &pipe{c: c, tc: sock.crypt, live: true}
+		c.x.crypt, c.x.pipe = sock.crypt, p
+		var rw io.ReadWriter = p
+		sock.seam.other.Store(&rw)
+		c.encrypt(up.reply)
+	}
 	ls.admit(c, g, fd, nil)
 	return nil
 }
@@ -276,6 +285,9 @@ func (l *loop) hello(c *Conn) {
 	if rest != nil {
 		c.received(rest.bytes())
 		rest.free()
+	}
+	if c.encrypts() {
+		l.decrypt(c, nil) // TLS may have read further than HTTP
 	}
 	l.touch(c)
 }

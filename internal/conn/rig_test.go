@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,11 +115,11 @@ type rig struct {
 type way struct {
 	name  string
 	loops int
-	layer string // tcp, tls, ws
+	layer string // tcp, tls, ws, wss
 }
 
 var ways = func() (all []way) {
-	for _, layer := range []string{"tcp", "tls", "ws"} {
+	for _, layer := range []string{"tcp", "tls", "ws", "wss"} {
 		all = append(all, way{"goroutine/" + layer, -1, layer})
 		if runtime.GOOS == "linux" {
 			all = append(all, way{"loop/" + layer, 2, layer})
@@ -130,7 +131,7 @@ var ways = func() (all []way) {
 // each runs f for every way whose layer is in layers (all if empty).
 func each(t *testing.T, f func(t *testing.T, w way), layers ...string) {
 	for _, w := range ways {
-		if len(layers) == 0 || strings.Contains(strings.Join(layers, " "), w.layer) {
+		if len(layers) == 0 || slices.Contains(strings.Fields(strings.Join(layers, " ")), w.layer) {
 			t.Run(w.name, func(t *testing.T) { f(t, w) })
 		}
 	}
@@ -187,8 +188,8 @@ func (w way) start(t *testing.T, o Options, form func() *probe) *rig {
 	r.addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var served sync.WaitGroup
-	if w.layer == "ws" {
-		r.web(ctx, &served, e, ln, o)
+	if w.layer == "ws" || w.layer == "wss" {
+		r.web(ctx, &served, e, ln, o, w.layer)
 	} else {
 		served.Go(func() {
 			if err := e.Serve(ctx, ln, o); err != nil {
@@ -212,19 +213,37 @@ func (w way) start(t *testing.T, o Options, form func() *probe) *rig {
 }
 
 // web serves o as a WebSocket endpoint.
-func (r *rig) web(ctx context.Context, served *sync.WaitGroup, e *Engine, ln net.Listener, o Options) {
-	srv := &http.Server{Handler: e.WebSocket(ctx, o)}
-	served.Go(func() { srv.Serve(ln) })
+func (r *rig) web(ctx context.Context, served *sync.WaitGroup, e *Engine, ln net.Listener, o Options, scheme string) {
+	srv := &http.Server{Handler: e.WebSocket(ctx, o), TLSConfig: serverTLS()}
+	served.Go(func() {
+		if scheme == "wss" {
+			srv.ServeTLS(seams{ln}, "", "")
+		} else {
+			srv.Serve(ln)
+		}
+	})
 	context.AfterFunc(ctx, func() { srv.Close() })
+	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS()}}
 	r.dial = func() net.Conn {
 		// What the client does with its context and read limits is not our test.
-		c, _, err := websocket.Dial(context.Background(), "ws://"+r.addr, nil)
+		c, _, err := websocket.Dial(context.Background(), scheme+"://"+r.addr, &websocket.DialOptions{HTTPClient: hc})
 		if err != nil {
 			panic(err)
 		}
 		c.SetReadLimit(-1)
 		return websocket.NetConn(context.Background(), c, websocket.MessageBinary)
 	}
+}
+
+// seams is a listener whose connections can be taken from under TLS.
+type seams struct{ net.Listener }
+
+func (l seams) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return NewSeam(c), nil
 }
 
 func must[T any](v T, err error) T {

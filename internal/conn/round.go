@@ -264,7 +264,7 @@ func (c *Conn) encode() {
 		}
 	case c.x == nil:
 		return
-	case c.x.crypt != nil && c.x.pipe != nil:
+	case c.encrypts():
 		c.encrypt(c.out.bytes())
 	case c.x.wire != nil:
 		c.x.wire.add(c.out.bytes())
@@ -274,6 +274,10 @@ func (c *Conn) encode() {
 	c.out.free()
 	c.out = nil
 }
+
+// encrypts reports whether what goes to wire is to be encrypted before; where
+// it is not, TLS is the driver's business, if there is any.
+func (c *Conn) encrypts() bool { return c.x != nil && c.x.crypt != nil && c.x.pipe != nil }
 
 // encrypt appends p to wire as TLS records.
 func (c *Conn) encrypt(p []byte) {

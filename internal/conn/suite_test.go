@@ -553,7 +553,7 @@ func TestMeterAndAddresses(t *testing.T) {
 		var account Account
 		r := w.start(t, Options{Account: &account}, func() *probe {
 			return &probe{wake: func(p *probe) error {
-				if !p.c.Secure() || (p.c.TLS() != nil) != (w.layer == "tls") {
+				if !p.c.Secure() || (p.c.TLS() != nil) != (w.layer == "tls" || w.layer == "wss") {
 					t.Error("not secure on loopback")
 				}
 				if !p.c.Remote().Addr().IsLoopback() || p.c.Remote().Port() == 0 {

@@ -3,9 +3,7 @@ package conn
 import (
 	"context"
 	"crypto/sha1"
-	"crypto/tls"
 	"encoding/base64"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,7 +14,8 @@ import (
 // WebSocket is an HTTP handler that upgrades to WebSocket (RFC 6455) and then
 // serves the connection like Serve's, until ctx is cancelled: then each is told
 // Goodbye. The handler returns at once; [Engine.Close] waits for the
-// connections. On Linux a connection without TLS moves to a loop.
+// connections. On Linux a connection moves to a loop, with TLS if that sits on a
+// [Seam].
 func (e *Engine) WebSocket(ctx context.Context, o Options) http.Handler {
 	e.init()
 	g := e.newGroup(o)
@@ -84,30 +83,16 @@ func (g *group) upgrade(w http.ResponseWriter, r *http.Request) {
 	nc.SetDeadline(time.Time{})
 	rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	up := &upgraded{reply: accept101(r.Header.Get("Sec-WebSocket-Key"), proto), rest: slices.Clone(rest)}
-	if tc := tcpConn(nc); tc != nil {
-		if ls := g.e.looped(); ls != nil && ls.adopt(tc, g, up) == nil {
+	if sock, moves := socketOf(nc); moves {
+		if ls := g.e.looped(); ls != nil && ls.adopt(sock, g, up) == nil {
+			if sock.crypt != nil {
+				nc = sock.crypt.NetConn() // TLS itself goes on
+			}
 			nc.Close() // the loop has a descriptor of its own
 			return
 		}
 	}
 	go g.serve(nc, up) // ends with the connection; Engine.Close waits for it
-}
-
-// tcpConn is the socket of nc, if nothing but wrappers that pass all bytes on
-// is around it: those have a method NetConn. So has TLS, which changes them.
-func tcpConn(nc net.Conn) *net.TCPConn {
-	for {
-		switch c := nc.(type) {
-		case *net.TCPConn:
-			return c
-		case *tls.Conn:
-			return nil
-		case interface{ NetConn() net.Conn }:
-			nc = c.NetConn()
-		default:
-			return nil
-		}
-	}
 }
 
 // open reports whether a connection would be admitted now.

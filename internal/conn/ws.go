@@ -84,7 +84,14 @@ func frame(b **buf, op byte, p []byte) {
 }
 
 func (w *wsock) put(c *Conn, op byte, p []byte) {
-	frame(&c.x.wire, op, p)
+	if c.encrypts() {
+		var b *buf
+		frame(&b, op, p)
+		c.encrypt(b.bytes())
+		b.free()
+	} else {
+		frame(&c.x.wire, op, p)
+	}
 	c.d.touch(c)
 }
 

@@ -310,14 +310,26 @@ type wrapped struct{ net.Conn }
 
 func (w wrapped) NetConn() net.Conn { return w.Conn }
 
-// A WebSocket moves to a loop though its listener has wrapped the socket, but
-// not out from under TLS.
-func TestWebSocketUnwraps(t *testing.T) {
+// A WebSocket moves to a loop though its listener has wrapped the socket, and
+// out from under TLS only where there is a seam.
+func TestSocketOf(t *testing.T) {
 	tc := new(net.TCPConn)
-	if tcpConn(wrapped{wrapped{tc}}) != tc {
-		t.Error("the socket was not found")
-	}
-	if tcpConn(wrapped{tls.Client(tc, &tls.Config{})}) != nil {
-		t.Error("the socket was taken out of TLS")
+	seam := NewSeam(wrapped{tc})
+	crypt := tls.Client(wrapped{seam}, &tls.Config{})
+	for _, c := range []struct {
+		nc   net.Conn
+		want socket
+		ok   bool
+	}{
+		{tc, socket{tcp: tc}, true},
+		{wrapped{wrapped{tc}}, socket{tcp: tc}, true},
+		{wrapped{seam}, socket{tcp: tc}, true}, // of a listener without TLS
+		{crypt, socket{tc, crypt, seam}, true},
+		{wrapped{tls.Client(wrapped{tc}, &tls.Config{})}, socket{}, false},
+		{new(net.UnixConn), socket{}, false},
+	} {
+		if got, ok := socketOf(c.nc); ok != c.ok || ok && got != c.want {
+			t.Errorf("%T: %+v, %v", c.nc, got, ok)
+		}
 	}
 }

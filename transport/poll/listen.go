@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/router"
@@ -20,7 +21,8 @@ import (
 // limited is a listener that closes at once what is over the limits.
 type limited struct {
 	net.Listener
-	s *Server
+	s    *Server
+	seam bool // there will be TLS on its connections
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -31,7 +33,12 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		a := addrOf(c.RemoteAddr().String())
 		if free := l.s.admit(a); free != nil {
-			return &limitedConn{Conn: c, free: sync.OnceFunc(free)}, nil
+			lc := &limitedConn{Conn: c, free: sync.OnceFunc(free)}
+			if l.seam {
+				lc.seam = conn.NewSeam(c)
+				lc.Conn = lc.seam
+			}
+			return lc, nil
 		}
 		l.s.count.refused.Add(1)
 		c.Close()
@@ -62,6 +69,7 @@ func (s *Server) admit(a netip.Addr) (free func()) {
 // limitedConn counts besides what goes over it, TLS included.
 type limitedConn struct {
 	net.Conn
+	seam  *conn.Seam // Conn, if there is TLS above: a WebSocket may go, and take TLS along
 	free  func()
 	meter atomic.Pointer[cost.Meter] // of the device that made the last request
 	early cost.Meter                 // until there was one
@@ -105,6 +113,7 @@ func (c *limitedConn) counter() *cost.Meter {
 func (c *limitedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	switch {
+	case c.moved():
 	case n == 1 && len(p) == 1:
 		c.ahead.Add(1) // net/http looks whether the client is there: the packet's rest is read next
 	case n > 0:
@@ -115,11 +124,14 @@ func (c *limitedConn) Read(p []byte) (int, error) {
 
 func (c *limitedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if n > 0 {
+	if n > 0 && !c.moved() {
 		c.counter().Down(n, time.Now(), cost.Quiet)
 	}
 	return n, err
 }
+
+// moved reports whether the connection is HTTP's no more, and counted by others.
+func (c *limitedConn) moved() bool { return c.seam != nil && c.seam.Moved() }
 
 // NetConn is what was accepted. Who takes the connection over from HTTP may
 // move it elsewhere, and then closes this one.

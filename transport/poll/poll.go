@@ -204,7 +204,7 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, cfg *tls.Config)
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
-	ln = &limited{ln, s}
+	ln = &limited{Listener: ln, s: s, seam: cfg != nil}
 
 	failed := make(chan error, 1)
 	go func() { // ends when srv is closed

@@ -33,6 +33,11 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		a := addrOf(c.RemoteAddr().String())
 		if free := l.s.admit(a); free != nil {
+			if tc, ok := c.(*net.TCPConn); ok {
+				// Go has the system send something each 15 s, which would wake a
+				// phone that waits for the answer to a long poll.
+				tc.SetKeepAlive(false)
+			}
 			lc := &limitedConn{Conn: c, free: sync.OnceFunc(free)}
 			if l.seam {
 				lc.seam = conn.NewSeam(c)

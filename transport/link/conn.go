@@ -362,7 +362,7 @@ func (l *link) quit(why error) {
 }
 
 // Meter counts what the device costs. It may be called from any goroutine.
-func (l *link) Meter() *cost.Meter { return l.c.Meter() }
+func (c client) Meter() *cost.Meter { return c.l.c.Meter() }
 
 // Closed is called last.
 func (l *link) Closed(why error) {

@@ -177,6 +177,10 @@ func night(t *testing.T, which router.Door, run func(*phone, context.Context) er
 			t.Error(err)
 		}
 	}
+	synctest.Wait()
+	if account, err := core.Costs.Account(ctx, "alice@localhost", "phone"); err != nil || account.Total().BytesDown == 0 || account.Total().Wakeups == 0 {
+		t.Errorf("%v: while it is connected it has cost %+v, %v", which, account.Total(), err)
+	}
 	<-under.Done()
 	synctest.Wait()
 	account, err := core.Costs.Account(ctx, "alice@localhost", "phone")
@@ -215,12 +219,14 @@ func build(t *testing.T, advisor func(*mailbox.Mail) keepalive.Advisor) *buildin
 		Keepalive: advisor(mail), Engine: conn.New(conn.Config{Loops: -1, Log: log}), Costs: ledger.New(mail, log)}
 	core.Costs.Watch(core.Meters)
 	b := &building{core: core, ctx: ctx, doors: map[router.Door]*pipes{}}
+	m := mqtt.New(core, mqtt.Config{})
+	core.Costs.Watch(m.Meters)
 	serving, drain := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for door, s := range map[router.Door]transport.Server{
 		router.Poll: poll.New(core, poll.Config{IdleTimeout: time.Hour}),
 		router.XMPP: xmpp.New(core, xmpp.Config{Insecure: true}),
-		router.MQTT: mqtt.New(core, mqtt.Config{}),
+		router.MQTT: m,
 		router.Link: link.New(core, link.Config{}),
 	} {
 		ln := &pipes{ch: make(chan net.Conn), done: make(chan struct{})}

@@ -261,7 +261,7 @@ func (l *link) Alarm() error {
 
 // patience is how long the client may be silent, in milliseconds.
 func (l *link) patience() int64 {
-	if l.learns != nil && l.learns.prober != "" { // it says exactly how long it is silent
+	if l.state == probing { // it says exactly how long it is silent
 		return int64(l.interval) + l.d.cfg.Margin.Milliseconds()
 	}
 	p := keepalive.Patience(time.Duration(l.interval)*time.Millisecond) + l.d.cfg.Margin
@@ -369,9 +369,11 @@ func (l *link) Closed(why error) {
 	l.state = closed
 	l.gone.Store(true)
 	l.d.discard(l.login.Swap(nil))
-	if l.learns != nil && l.learns.prober != "" {
-		l.d.probes.leave(l.learns.prober)
+	if l.learns != nil && l.learns.prober.User != "" {
+		who := l.learns.prober
 		l.learns = nil
+		l.d.probes.leave(who.User)
+		l.d.core.Costs.Book(who.User, who.Device, router.Link.String(), l.c.Meter())
 	}
 	if l.s == nil {
 		return

@@ -76,13 +76,11 @@ func (l *link) hello(raw frame.Raw) error {
 	}
 	device, after, probe := f.Device, f.After, f.Probe != 0
 	ok := l.d.background(func(ctx context.Context) {
-		if probe {
-			who, err := l.d.core.Auth.Verify(ctx, cred)
-			l.handOver(&login{who: who, err: err, probe: true})
-			return
+		r := l.identify(ctx, cred, device)
+		if r.probe = probe; !probe && r.err == nil {
+			r.found = found
+			l.attach(ctx, r, after)
 		}
-		r := l.attach(ctx, cred, device, after)
-		r.found = found
 		l.handOver(r)
 	})
 	if !ok {
@@ -137,8 +135,9 @@ func (l *link) networks(declared string) (names [2]keepalive.Network) {
 	return names
 }
 
-// attach verifies and makes the session. It runs on a goroutine of auth's.
-func (l *link) attach(ctx context.Context, cred auth.Credential, device string, after *uint64) *login {
+// identify verifies who it is, and which device. It runs on a goroutine of
+// auth's.
+func (l *link) identify(ctx context.Context, cred auth.Credential, device string) *login {
 	who, err := l.d.core.Auth.Verify(ctx, cred)
 	if err != nil {
 		return &login{err: err}
@@ -156,14 +155,17 @@ func (l *link) attach(ctx context.Context, cred auth.Credential, device string, 
 		return refuse(frame.CloseProtocol, "not a name for a device")
 	}
 	who.Device = full.Device
-	r := &login{who: who}
+	return &login{who: who}
+}
+
+// attach makes the session of who was identified.
+func (l *link) attach(ctx context.Context, r *login, after *uint64) {
 	if l.signals != nil {
-		r.shows = l.d.shown.join(who, false) // before the older session is ended
+		r.shows = l.d.shown.join(r.who, false) // before the older session is ended
 	}
-	if r.s, r.err = l.session(ctx, who, after); r.err != nil {
+	if r.s, r.err = l.session(ctx, r.who, after); r.err != nil {
 		l.d.discard(r)
 	}
-	return r
 }
 
 // session makes the router's session, behind the device's cursor or after a

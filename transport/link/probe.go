@@ -14,7 +14,7 @@ import (
 type learner struct {
 	networks [2]keepalive.Network // what the client's network is called
 	reported bool                 // it has told what it found
-	prober   string               // whose probe this is; empty for a session
+	prober   auth.Who             // whose probe this is; zero for a session
 	call     int64                // when we are to ping, in Unix milliseconds; zero is never
 	told     bool                 // the client wants to be told what others found
 }
@@ -57,7 +57,7 @@ func (l *link) probed(who auth.Who) {
 		return
 	}
 	now := l.c.Now()
-	l.learns.prober = who.User
+	l.learns.prober = who
 	l.d.stats.probes.Add(1)
 	l.heard = now.UnixMilli()
 	l.state = probing

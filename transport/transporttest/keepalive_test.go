@@ -110,3 +110,26 @@ func TestWhatIsLearnedReachesEveryDoor(t *testing.T) {
 		nc.Close()
 	})
 }
+
+// What a device spends on finding out about its network is in its account.
+func TestProbesAreCharged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := build(t, func(*mailbox.Mail) keepalive.Advisor { return keepalive.Fixed(0) })
+		defer b.close()
+		nc := b.dial(router.Link)
+		p := make([]byte, 1024)
+		nc.Write(frame.Append(nil, &frame.Hello{Major: frame.Major, User: "alice", Password: "alice", Device: "phone", Caps: frame.CapProbe, Probe: 60_000}))
+		nc.Read(p)
+		time.Sleep(time.Minute)
+		nc.Write(frame.Append(nil, &frame.Ping{}))
+		if n, err := nc.Read(p); n != 2 || err != nil {
+			t.Fatalf("%x, %v", p[:n], err)
+		}
+		nc.Close()
+		synctest.Wait()
+		a, err := b.core.Costs.Account(t.Context(), "alice@localhost", "phone")
+		if c := a.Total(); err != nil || c.Wakeups != 2 || c.BytesUp < 30 || c.BytesDown < 20 || c.Connects != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}

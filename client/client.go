@@ -119,12 +119,15 @@ func (m *Message) Attr(name string) (value string, ok bool) {
 // and Ack may be called from different goroutines.
 type Mailbox interface {
 	// Send returns when the server has made d durable. An error of type
-	// *Refused is the server's answer; anything else may be tried again with
-	// the same ID.
+	// *Refused is the server's answer to the message, *Closed its word that it
+	// does not want the client; anything else may be tried again with the same
+	// ID.
 	Send(ctx context.Context, d Draft) (Receipt, error)
-	// Receive blocks until there is a message.
+	// Receive blocks until there is a message. Its error is ErrClosed after
+	// Close, *Closed when the server does not want the client back, or ctx's.
 	Receive(ctx context.Context) (Message, error)
 	// Ack says that the application has stored m and everything before it.
+	// Of a place that was not received it is an error.
 	Ack(ctx context.Context, m Message) error
 	// Close says goodbye and disconnects.
 	Close() error
@@ -137,8 +140,8 @@ type Options struct {
 	// User and Password, or Token.
 	User, Password string
 	Token          string
-	// Device names this reader of the mailbox. Empty means the way's own
-	// default name.
+	// Device names this reader of the mailbox: each name has its place in it.
+	// Empty means the way's own default, "link", "http", "mqtt" or "xmpp".
 	Device string
 	// TLS, if not nil, is used from the first byte. Its sessions are resumed,
 	// but for XMPP, by its ClientSessionCache or else by one in memory.
@@ -150,10 +153,16 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Refused is the server's no.
+// Refused is the server's no to a message: nothing of it was stored, and the
+// connection lives on.
 type Refused struct {
-	Code string // the protocol's own word
-	Text string
+	// Code is the protocol's own word. Link's, and those of a Client by
+	// whatever way that has them, are unknown-recipient, too-large, conflict
+	// (the ID was used for another message), invalid, forbidden, remote (the
+	// recipient is at another server), unavailable and internal (both may pass:
+	// a Client sends again by itself); expired is the Client's own.
+	Code string
+	Text string // for people
 }
 
 func (e *Refused) Error() string {

@@ -26,7 +26,8 @@ type Config struct {
 	// Token is one that nobody can renew, instead: when it has ended the
 	// client is closed.
 	Token string
-	// Device names this reader of the mailbox; each has its place in it.
+	// Device names this reader of the mailbox; each has its place in it. Two
+	// programs must not share one: each would end the other.
 	Device string
 	// Store keeps the place and the queue. One store belongs to one account
 	// and device. Default: a Memory. Close closes it.
@@ -44,7 +45,8 @@ type Config struct {
 	OnStored  func(Receipt)
 	OnRefused func(id string, why *Refused)
 	OnGap     func(after, before uint64)
-	Log       *slog.Logger
+	// Log, if not nil, hears of connections that come and go.
+	Log *slog.Logger
 }
 
 // Client is one device of a user, connected as well as the network allows. It
@@ -99,7 +101,9 @@ const (
 )
 
 // Open takes up what the last program left in the store, and begins to
-// connect. It does not wait for the network, and ctx is for Open alone.
+// connect. It does not wait for the network, and ctx is for Open alone. An
+// error is of the configuration or of the store: it cannot be read, or is of
+// another device. What goes wrong later State tells.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
 	c := newClient(cfg)
 	if err := c.open(ctx); err != nil {
@@ -193,6 +197,8 @@ func (c *Client) read(key string) (value string, err error) {
 
 // Receive implements Mailbox. A message is received once, in order; what was
 // received and not acknowledged when the program ends, the next one receives.
+// While there is no connection it waits. An error ends the client, but for
+// ctx's: ErrClosed after Close, *Closed when the server does not want it back.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	select {
 	case m := <-c.inbox:

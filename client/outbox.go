@@ -67,6 +67,8 @@ func (c *Client) restore() error {
 // Queue takes d into the store and returns its id. It will be sent when there
 // is a connection, also by the next program on this store; OnStored and
 // OnRefused tell what became of it. Messages go out in the order of the calls.
+// An error means that it was not taken: it has no recipient, the store failed,
+// or the client has ended.
 func (c *Client) Queue(d Draft) (id string, err error) {
 	l, err := c.enqueue(d)
 	if err != nil {
@@ -75,8 +77,9 @@ func (c *Client) Queue(d Draft) (id string, err error) {
 	return l.ID, nil
 }
 
-// Send is Queue, and waits until the server has the message on disk. A message
-// whose Send was given up by ctx stays in the queue.
+// Send is Queue, and waits until the server has the message on disk. A *Refused
+// is the server's answer, or ErrExpired. With any other error, ctx's among them,
+// the message stays in the queue, and the receipt has its ID.
 func (c *Client) Send(ctx context.Context, d Draft) (Receipt, error) {
 	l, err := c.enqueue(d)
 	if err != nil {

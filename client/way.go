@@ -66,9 +66,9 @@ type (
 // Closed is the server's word that it does not want this client back.
 type Closed struct {
 	// Code is the protocol's word: denied, replaced, removed,
-	// upgrade-required, …
+	// upgrade-required, insecure, expired; wrong-account is the Client's own.
 	Code string
-	Text string
+	Text string // for people
 }
 
 func (e *Closed) Error() string {
@@ -80,8 +80,8 @@ func (e *Closed) Error() string {
 
 // Later is the server's word when to come back.
 type Later struct {
-	Code  string
-	After time.Duration
+	Code  string        // the protocol's word: draining, idle, busy, …
+	After time.Duration // not before that
 }
 
 func (e *Later) Error() string { return "closed by the server for now: " + e.Code }

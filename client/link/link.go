@@ -55,10 +55,12 @@ type Config struct {
 	Network string
 	// NetworkName, if not nil, is asked for it before each connection instead.
 	NetworkName func() string
-	// Heartbeat is how often to speak at least. Default: it is learned, if the
-	// server helps, and else as the server advises.
+	// Heartbeat is how often to speak at least, within what the server allows,
+	// 1 s to 1 h. Default: it is learned, if the server helps, and else as the
+	// server advises.
 	Heartbeat time.Duration
-	// Learn bounds what is learned; Learn.Min is used until more is known.
+	// Learn bounds what is learned. By default it is looked for between 15 s,
+	// which is used until more is known, and 30 min.
 	Learn learn.Config
 	// Findings keeps what was learned. Default in memory, for this mailbox.
 	Findings Findings
@@ -109,7 +111,7 @@ const (
 type Closed = client.Closed
 
 // Dial connects and logs in, once. When it has returned a mailbox it is the
-// SDK that reconnects.
+// SDK that reconnects. A *Closed is the server's no; any other error may pass.
 func Dial(ctx context.Context, o client.Options) (client.Mailbox, error) {
 	return Open(ctx, Config{Options: o})
 }
@@ -217,7 +219,8 @@ type sending struct {
 	done func(client.Receipt, error)
 }
 
-// Send implements client.Mailbox.
+// Send implements client.Mailbox. While there is no connection it waits for the
+// next. Given up by ctx, the message is taken back if it has not been written.
 func (mb *Mailbox) Send(ctx context.Context, d client.Draft) (client.Receipt, error) {
 	type result struct {
 		r   client.Receipt

@@ -47,7 +47,7 @@
 //	0x06 SET       0x07 STORED    0x08 REFUSED   0x09 ACK       0x0a TRIMMED
 //	0x10 SIGNAL    0x11 SIGNALLED 0x12 DEVICES   0x13 DEVICELIST
 //	0x40 to 0x5f   MSG, with five flags    0x60 to 0x7f   SEND, with five flags
-//	0x14, 0x15     reserved
+//	0x14, 0x15     kept for groups
 //	0x00, 0x16     never assigned; the second begins a TLS handshake
 //
 // # Session frames
@@ -263,4 +263,11 @@
 //
 // The one seen last comes first, and at most as many as the client's maxframe
 // has room for.
+//
+// # Groups
+//
+// This version has none, and room for them. What is written to a group is SEND
+// to its address; to each member it comes as MSG, with the group as to and the
+// writer as from, which clients of today understand. The types 0x14 and 0x15
+// and bit 16 of caps are kept for joining, and for boxes that many read.
 package link

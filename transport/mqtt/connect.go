@@ -49,6 +49,12 @@ func (c *client) connect(first byte, body []byte) error {
 	}
 	c.more().login = lg
 	c.state = checking
+	return c.logIn(lg)
+}
+
+// logIn has it checked who the client is.
+func (c *client) logIn(lg *login) error {
+	p := &lg.packet
 	if p.Properties.Has(packet.AuthMethod) {
 		return c.beginAuth(lg)
 	}
@@ -89,22 +95,23 @@ func (c *client) prove(lg *login, cred auth.Credential) error {
 	return nil
 }
 
-// verify runs on a goroutine of auth's. A password that is no password of the
-// account's may be a token of its.
+// verify runs on a goroutine of auth's.
 func (c *client) verify(lg *login, cred auth.Credential) {
-	if strings.Count(cred.Password, ".") == 2 && strings.HasPrefix(cred.Password, "ey") {
-		token := auth.Credential{Token: cred.Password, From: cred.From}
-		who, err := c.srv.core.Auth.Verify(background, token)
-		if a, bad := address.Parse(cred.User, c.srv.core.Router.Domain()); err == nil && (cred.User == "" || bad == nil && a.Bare() == who.User) {
-			lg.who, lg.err = who, nil
-			lg.done.Store(true)
-			c.c.Wake()
-			return
-		}
-	}
-	lg.who, lg.err = c.srv.core.Auth.Verify(background, cred)
+	lg.who, lg.err = c.srv.identify(cred)
 	lg.done.Store(true)
 	c.c.Wake()
+}
+
+// identify checks a credential. What stands in the place of the password may be
+// a token of the account's.
+func (srv *Server) identify(cred auth.Credential) (auth.Who, error) {
+	if strings.Count(cred.Password, ".") == 2 && strings.HasPrefix(cred.Password, "ey") {
+		who, err := srv.core.Auth.Verify(background, auth.Credential{Token: cred.Password, From: cred.From})
+		if a, bad := address.Parse(cred.User, srv.core.Router.Domain()); err == nil && (cred.User == "" || bad == nil && a.Bare() == who.User) {
+			return who, nil
+		}
+	}
+	return srv.core.Auth.Verify(background, cred)
 }
 
 // checkConnect keeps the rules that the codec does not know.

@@ -204,9 +204,10 @@ func TestTooLongUsesAnIdentifier(t *testing.T) {
 	`)
 }
 
+// So many connections are served, by whichever way they come.
 func TestMaxConns(t *testing.T) {
 	for name, cfg := range map[string]Config{"in all": {MaxConns: 1}, "from one address": {MaxPerAddr: 1}} {
-		_, addr := serveTCP(t, cfg)
+		srv, addr := serveTCP(t, cfg)
 		must(t, addr, "a")
 		c, err := corpusDial(addr)
 		if err != nil {
@@ -217,6 +218,16 @@ func TestMaxConns(t *testing.T) {
 		if got, err := c.next(10 * time.Second); err == nil {
 			t.Errorf("%s: a second one comes in: %x", name, got)
 		}
+		web := httptest.NewServer(srv.WebSocket(t.Context()))
+		ws, _, err := websocket.Dial(t.Context(), web.URL, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+		if err == nil {
+			_, _, err = ws.Read(t.Context())
+			ws.CloseNow()
+		}
+		if err == nil {
+			t.Errorf("%s: a second one comes in by WebSocket", name)
+		}
+		web.Close()
 	}
 }
 

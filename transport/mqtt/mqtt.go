@@ -212,6 +212,7 @@ type Server struct {
 	started time.Time
 	sys     sys // the clock's
 	account conn.Account
+	places  conn.Places
 	bridges []*bridge
 	node    string // the server's identifier
 }
@@ -238,7 +239,7 @@ func New(core *transport.Core, cfg Config) *Server {
 	return s
 }
 
-// options are those of a listener's connections.
+// options are those of all connections.
 func (s *Server) options() conn.Options {
 	// The longest message fits where nothing waits, and behind what QoS 0 may
 	// fill there is room for a batch of a box with one such message in it.
@@ -253,12 +254,18 @@ func (s *Server) options() conn.Options {
 		// MQTT 5.0 section 6: "The Client MUST include "mqtt" in the list of
 		// WebSocket Sub Protocols" [MQTT-6.0.0-3]; mqttv3.1 is 3.1's.
 		Subprotocols: []string{"mqtt", "mqttv3.1"},
-		Origins:      s.cfg.Origins,
-		MaxConns:     s.cfg.MaxConns,
-		MaxPerAddr:   s.cfg.MaxPerAddr,
 		Account:      &s.account,
 		Proxy:        s.cfg.Proxies,
 	}
+}
+
+// listening is options for those who come from outside, by whichever way: they
+// are bounded together.
+func (s *Server) listening() conn.Options {
+	o := s.options()
+	o.Origins = s.cfg.Origins
+	o.MaxConns, o.MaxPerAddr, o.Places = s.cfg.MaxConns, s.cfg.MaxPerAddr, &s.places
+	return o
 }
 
 // Serve accepts connections from ln until ctx is cancelled, and then ends them.
@@ -277,14 +284,14 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, cfg *tls.Config) er
 		return err
 	}
 	defer s.end()
-	o := s.options()
+	o := s.listening()
 	o.TLS = cfg
 	return s.core.Engine.Serve(ctx, ln, o)
 }
 
 // WebSocket is the handler of /mqtt. It serves until ctx is cancelled.
 func (s *Server) WebSocket(ctx context.Context) http.Handler {
-	h := s.core.Engine.WebSocket(ctx, s.options())
+	h := s.core.Engine.WebSocket(ctx, s.listening())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.begin(r.Context()); err != nil {
 			s.log.Error("mqtt: cannot read sessions", "err", err)

@@ -95,6 +95,34 @@ func TestRetainedReplacedMeanwhile(t *testing.T) {
 	})
 }
 
+// What is retained goes into the queue of a kept session burst by burst, each
+// when the one before is on disk, and all of it arrives.
+func TestRetainedIntoAQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{})
+		defer func() { h.stop() }()
+		h.play(written(5, "p up"))
+		const n = 3*oldBurst + 7
+		for i := range n {
+			h.play(fmt.Sprintf("p C: PUBLISH r/%d q1 #1 retain :x\np S: PUBACK #1 0x10", i))
+		}
+		h.play("a C: CONNECT 5 id=a user=alice session-expiry-interval=60\na S: CONNACK*\na C: SUBSCRIBE #1 r/+ q1\na S: SUBACK #1 0x01")
+		seen := map[string]bool{}
+		for i := range n {
+			got := h.peers["a"].read()
+			seen[strings.Fields(got)[1]] = true
+			if want := fmt.Sprintf(" q1 #%d retain :x", i+1); !strings.HasSuffix(got, want) {
+				t.Fatalf("%s, want %s", got, want)
+			}
+			h.play(fmt.Sprintf("a C: PUBACK #%d", i+1))
+		}
+		if len(seen) != n {
+			t.Errorf("%d topics, want %d", len(seen), n)
+		}
+		h.play("a S: (nothing)")
+	})
+}
+
 // The limits on a kept session's queue hold for what is retained, too.
 func TestRetainedIntoAFullQueue(t *testing.T) {
 	dialogue(t, Config{MaxKeptMessages: 3}, written(5, `

@@ -122,7 +122,7 @@ var docs = map[string]string{
 	"mqtt.max_unsent":          "max_unsent is how many bytes may wait in memory for a client that reads\nslowly; QoS 0 messages beyond that are dropped and counted. Default 1 MiB.",
 	"mqtt.max_keepalive":       "max_keepalive is the longest keep alive that a client may have; MQTT 5\nclients are told it as Server Keep Alive. Default: what is known of\nthe client's network, at least 30s and at most 10m.",
 	"mqtt.max_session_expiry":  "max_session_expiry is how long a session is kept at most after its\nconnection has ended. Default 720h.",
-	"mqtt.max_subscriptions":   "max_subscriptions is how many filters one session may have. Default 10000.",
+	"mqtt.max_subscriptions":   "max_subscriptions is how many filters one session may have. Those with\nwildcards may have ten times as many levels, all together. Default 10000.",
 	"mqtt.max_client_id":       "max_client_id is the greatest length of a client identifier. Default 1024.",
 	"mqtt.topic_alias_maximum": "topic_alias_maximum is how many topic aliases a client may set. Default 64.",
 	"mqtt.max_retained":        "max_retained and max_retained_bytes are how many topics may have a retained\nmessage, and how many bytes of them there may be: they are in memory.\nDefault 1000000 and 256 MiB.",

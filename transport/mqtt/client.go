@@ -79,6 +79,7 @@ type extra struct {
 	failed  error          // of a post whose acknowledgement is a later one
 	old     *oldCopies     // retained messages still to be sent; nil if there are none
 	at      map[string]int // where in the session's subs a filter is; nil unless they are many
+	weight  int            // of the filters of at
 	until   time.Time      // when a token ends
 	auth    *exchange      // enhanced authentication under way
 	method  string         // of enhanced authentication, if it was used

@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/posthouse-im/posthouse/store/mem"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
 
 // Limits on what is held in memory for one client, or for all.
@@ -88,6 +90,42 @@ func TestSlowDiskBytes(t *testing.T) {
 			h.play(fmt.Sprintf("a S: PUBACK #%d", i+1))
 		}
 	})
+}
+
+// Filters of many levels with a wildcard cost a node of the tree for each: a
+// session may not have many of them, and as many of others as ever.
+func TestHeavyFilters(t *testing.T) {
+	_, addr := serveTCP(t, Config{})
+	subscribe := func(c *corpusConn, n int, format string) (taken int) {
+		s := packet.Subscribe{ID: 1}
+		for i := range n {
+			s.Filters = append(s.Filters, packet.Filter{Topic: fmt.Sprintf(format, i)})
+		}
+		c.Write(s.Append(nil, packet.V5))
+		got, err := c.next(20 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range got[len(got)-n:] {
+			if code == 0 {
+				taken++
+			}
+		}
+		return taken
+	}
+	before := heapBytes()
+	if n := subscribe(must(t, addr, "c"), 1000, "%d/"+strings.Repeat("x/", 198)+"+"); n < 450 || n > 550 {
+		t.Errorf("%d are taken", n)
+	}
+	if after := heapBytes(); after > before+64<<20 {
+		t.Errorf("%d bytes", after-before)
+	}
+	d := must(t, addr, "d")
+	for _, usual := range []string{"a/b/c/%d/+", "a/b/c/d/e/f/%d"} {
+		if n := subscribe(d, 5000, usual); n != 5000 {
+			t.Errorf("%d like %s are taken", n, usual)
+		}
+	}
 }
 
 // Only so many sessions are kept. Those that are may be resumed, and others that

@@ -88,7 +88,8 @@ type Config struct {
 	// MaxSessionExpiry is how long a session is kept at most after its
 	// connection has ended. Default 720h.
 	MaxSessionExpiry time.Duration
-	// MaxSubscriptions is how many filters one session may have. Default 10000.
+	// MaxSubscriptions is how many filters one session may have. Those with
+	// wildcards may have ten times as many levels, all together. Default 10000.
 	MaxSubscriptions int
 	// MaxClientID is the greatest length of a client identifier. Default 1024.
 	MaxClientID int

@@ -142,7 +142,7 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 		}
 		return granted, sb, false, nil
 	}
-	if len(c.s.subs) >= c.srv.cfg.MaxSubscriptions {
+	if len(c.s.subs) >= c.srv.cfg.MaxSubscriptions || c.tooHeavy(f.Topic) {
 		return packet.QuotaExceeded, nil, false, nil
 	}
 	n := subscription{filter: f.Topic, opts: f.Options, id: id}
@@ -167,15 +167,32 @@ func (c *client) find(filter string) int {
 	}
 	x := c.more()
 	if x.at == nil {
-		x.at = make(map[string]int, 2*len(subs))
+		x.at, x.weight = make(map[string]int, 2*len(subs)), 0
 		for i := range subs {
 			x.at[subs[i].filter] = i
+			x.weight += weight(subs[i].filter)
 		}
 	}
 	if i, ok := x.at[filter]; ok {
 		return i
 	}
 	return -1
+}
+
+// weight is what a filter costs in memory, roughly: each level of one that has a
+// wildcard is a node of the tree, 340 bytes, and a very long one is its text.
+func weight(filter string) int {
+	w := 1 + len(filter)/256
+	if topic.HasWildcard(filter) {
+		w += strings.Count(filter, "/")
+	}
+	return w
+}
+
+// tooHeavy reports whether one more filter would make the session's too heavy. A
+// few never are.
+func (c *client) tooHeavy(filter string) bool {
+	return c.x != nil && c.x.at != nil && c.x.weight+weight(filter) > 10*c.srv.cfg.MaxSubscriptions
 }
 
 func (c *client) addSub(sb subscription) *subscription {
@@ -186,6 +203,7 @@ func (c *client) addSub(sb subscription) *subscription {
 	s.subs = append(s.subs, sb)
 	if c.x != nil && c.x.at != nil {
 		c.x.at[sb.filter] = len(s.subs) - 1
+		c.x.weight += weight(sb.filter)
 	}
 	return &s.subs[len(s.subs)-1]
 }
@@ -197,6 +215,7 @@ func (c *client) removeSub(i int) {
 	if c.x != nil && c.x.at != nil {
 		c.x.at[subs[last].filter] = i
 		delete(c.x.at, subs[i].filter)
+		c.x.weight -= weight(subs[i].filter)
 	}
 	subs[i], subs[last] = subs[last], subscription{}
 	c.s.subs = subs[:last]

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,7 +121,7 @@ func TestKillInTheMiddle(t *testing.T) {
 					t.Errorf("%s came twice", m.ID)
 				}
 				var i int
-				if _, err := fmt.Sscanf(strings.TrimPrefix(string(m.Body), "m"), "%d", &i); err != nil {
+				if _, err := fmt.Sscanf(string(m.Body), "%d", &i); err != nil {
 					t.Fatalf("body %q", m.Body)
 				}
 				if acked[i].Load() {

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -206,41 +205,19 @@ func TestDisable(t *testing.T) {
 	s := start(t)
 	s.users("alice", "bob")
 	tail := func() *process { return spawn(t, s.env(), "", binary, "tail", "--as", "bob", "--password", "secret") }
-	send := func(text string) {
-		t.Helper()
-		if out, err := s.posthouse("send", "--as", "alice", "--password", "secret", "--to", "bob", text); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	want := func(p *process, text string) {
-		t.Helper()
-		if out, ok := p.out.await(ctx, p.exit, func(out string) bool { return strings.Contains(out, text) }); !ok {
-			t.Fatalf("printed no %q but\n%s\n%s", text, out, p.errs)
-		}
-	}
-	ends := func(p *process, why string) {
-		t.Helper()
-		select {
-		case <-p.exit:
-		case <-ctx.Done():
-			t.Fatalf("%s:\n%s", why, p.errs)
-		}
-	}
 	p := tail()
-	send("first")
-	want(p, "first")
+	s.send("alice", "bob", "first")
+	p.says(t, "first")
 	if out, err := s.posthouse("user", "disable", "bob"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	ends(p, "the session goes on")
-	send("second")
-	ends(tail(), "he is let in")
+	p.ends(t)
+	s.send("alice", "bob", "second")
+	tail().ends(t)
 	if out, err := s.posthouse("user", "enable", "bob"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	want(tail(), "second")
+	tail().says(t, "second")
 }
 
 // When the disk is full posts are refused by name, reading goes on, /readyz
@@ -264,9 +241,7 @@ func diskFull(t *testing.T, reserve string) {
 	s.run("--http", "127.0.0.1:0", "--mqtt", "", "--xmpp", "", "--link", "127.0.0.1:0", "--set", "store.reserve="+reserve)
 	t.Cleanup(func() { s.kill() }) // before the file system goes
 	s.users("alice", "bob")
-	if _, err := s.posthouse("send", "--as", "alice", "--password", "secret", "--to", "bob", "before"); err != nil {
-		t.Fatal(err)
-	}
+	s.send("alice", "bob", "before")
 
 	ballast := filepath.Join(small, "ballast")
 	full := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=4k")
@@ -323,38 +298,17 @@ func diskFull(t *testing.T, reserve string) {
 	}
 	s.kill()
 	s.again("--mqtt", "", "--xmpp", "", "--set", "store.reserve="+reserve)
-	if out, err := s.posthouse("send", "--as", "alice", "--password", "secret", "--to", "bob", "last"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	s.send("alice", "bob", "last")
 	// What was refused on the way may be there: its sender knows that it was
 	// not acknowledged, and nothing more.
 	acked = append(acked, "after", "last")
-	in := readInbox(t, s)
-	for _, m := range in.Messages {
-		if m.Body != nil && len(acked) > 0 && *m.Body == acked[0] {
+	there := s.inbox("bob")
+	for _, body := range there {
+		if len(acked) > 0 && body == acked[0] {
 			acked = acked[1:]
 		}
 	}
 	if len(acked) != 0 {
-		t.Errorf("of %d messages after a restart %d acknowledged ones are missing", len(in.Messages), len(acked))
+		t.Errorf("of %d messages after a restart %d acknowledged ones are missing", len(there), len(acked))
 	}
-}
-
-// readInbox reads what bob's box has, as a device never seen before.
-func readInbox(t *testing.T, s *server) (in inbox) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.addr["http"]+"/v1/inbox?device=new&limit=1000", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.SetBasicAuth("bob", "secret")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&in); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %v", resp.Status, err)
-	}
-	return in
 }

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -114,17 +113,8 @@ func (m *mosquitto) sub(user, id string, more ...string) string {
 func (m *mosquitto) listen(user, id string, more ...string) *process {
 	m.t.Helper()
 	p := spawn(m.t, cleanEnv(), "", "stdbuf", append([]string{"-oL", "mosquitto_sub", "-d"}, m.args(user, id, append([]string{"-F", "got %t %q %r %p"}, more...)...)...)...)
-	m.await(p, "Subscribed (mid")
+	p.says(m.t, "Subscribed (mid")
 	return p
-}
-
-func (m *mosquitto) await(p *process, want string) {
-	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if text, ok := p.out.await(ctx, p.exit, func(s string) bool { return strings.Contains(s, want) }); !ok {
-		m.t.Fatalf("no %q in\n%s%s", want, text, p.errs)
-	}
 }
 
 func (m *mosquitto) all() {
@@ -138,7 +128,7 @@ func (m *mosquitto) all() {
 	live := m.listen("alice", "live", "-t", tag+"q/#", "-q", "2")
 	for _, q := range []string{"0", "1", "2"} {
 		m.pub("bob", tag+"q/"+q, "at "+q, "-q", q)
-		m.await(live, "got "+tag+"q/"+q+" "+q+" 0 at "+q)
+		live.says(t, "got "+tag+"q/"+q+" "+q+" 0 at "+q)
 	}
 
 	m.pub("bob", tag+"r", "kept", "-q", "1", "-r")
@@ -149,7 +139,7 @@ func (m *mosquitto) all() {
 
 	wills := m.listen("alice", "wills", "-t", tag+"w", "-q", "1")
 	m.listen("bob", "dies", "-t", tag+"x", "--will-topic", tag+"w", "--will-payload", "gone", "--will-qos", "1").end()
-	m.await(wills, "got "+tag+"w 1 0 gone")
+	wills.says(t, "got "+tag+"w 1 0 gone")
 
 	keep := []string{"-c", "-t", tag + "s", "-q", "2"}
 	if m.v5 {
@@ -166,7 +156,7 @@ func (m *mosquitto) all() {
 
 	m.pub("alice", "im/to/bob", tag, "-q", "1")
 	box := m.listen("bob", "phone", "-t", "im/inbox/#", "-q", "1")
-	m.await(box, "got im/inbox/alice@localhost 1 0 "+tag)
+	box.says(t, "got im/inbox/alice@localhost 1 0 "+tag)
 	m.pub("alice", "im/to/bob", "later "+tag, "-q", "2")
-	m.await(box, "got im/inbox/alice@localhost 1 0 later "+tag)
+	box.says(t, "got im/inbox/alice@localhost 1 0 later "+tag)
 }

@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -161,54 +159,13 @@ func firsts(lines []string) (first []string) {
 // say posts a message of bob's to alice, again until it is stored.
 func (s *server) say(text string) {
 	s.t.Helper()
+	message := fmt.Sprintf(`{"to":"alice","id":%[1]q,"body":%[1]q}`, text)
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		r, err := http.NewRequest("POST", "http://"+s.addr["http"]+"/v1/messages", strings.NewReader(fmt.Sprintf(`{"to":"alice","id":%[1]q,"body":%[1]q}`, text)))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		r.SetBasicAuth("bob", "secret")
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
+		if resp, _, err := s.ask("bob", http.MethodPost, "/v1/messages", message); err == nil && resp.StatusCode == http.StatusOK {
+			return
 		}
 		if time.Now().After(end) {
 			s.t.Fatal("the server takes nothing")
 		}
-	}
-}
-
-// inbox is all that a user has.
-func (s *server) inbox(user string) (bodies []string) {
-	s.t.Helper()
-	for query := "?limit=1000"; ; {
-		r, err := http.NewRequest("GET", "http://"+s.addr["http"]+"/v1/inbox"+query, nil)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		r.SetBasicAuth(user, "secret")
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		text, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		var in struct {
-			Messages []struct{ From, Body string }
-			Next     string
-		}
-		if err := json.Unmarshal(text, &in); err != nil || resp.StatusCode != http.StatusOK {
-			s.t.Fatal(err, string(text))
-		}
-		if len(in.Messages) == 0 {
-			return bodies
-		}
-		for _, m := range in.Messages {
-			if !strings.HasPrefix(m.From, user+"@") {
-				bodies = append(bodies, m.Body)
-			}
-		}
-		query = "?limit=1000&after=" + in.Next
 	}
 }

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"io"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -13,24 +12,15 @@ import (
 // rules calls /v1/mqtt/rules as the administrator root.
 func (s *server) rules(method, body, match string) (status int, tag, answer string) {
 	s.t.Helper()
-	r, err := http.NewRequest(method, "http://"+s.addr["http"]+"/v1/mqtt/rules", strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.SetBasicAuth("root", "secret")
+	var header []string
 	if match != "" {
-		r.Header.Set("If-Match", match)
+		header = []string{"If-Match", match}
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, answer, err := s.ask("root", method, "/v1/mqtt/rules", body, header...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header.Get("ETag"), strings.TrimSpace(string(b))
+	return resp.StatusCode, resp.Header.Get("ETag"), strings.TrimSpace(answer)
 }
 
 // Rules that are set over HTTP or on the command line bind clients of the
@@ -54,7 +44,7 @@ func TestRules(t *testing.T) {
 	}
 	ear := m.listen("alice", "ear", "-t", "home/#", "-t", "end", "-q", "1")
 	m.pub("bob", "home/lamp", "before", "-q", "1")
-	m.await(ear, "got home/lamp 1 0 before")
+	ear.says(t, "got home/lamp 1 0 before")
 
 	_, tag, _ := s.rules("GET", "", "")
 	code, set, answer := s.rules("PUT", `{"rules":[{"publish":["home/lamp","end"],"subscribe":["end"]}]}`, tag)
@@ -65,7 +55,7 @@ func TestRules(t *testing.T) {
 		t.Error("the rules are not in force")
 	}
 	m.pub("bob", "end", "first", "-q", "1")
-	m.await(ear, "got end 1 0 first")
+	ear.says(t, "got end 1 0 first")
 	if got := ear.out.String(); strings.Contains(got, "home/lamp 1 0 x") {
 		t.Errorf("what alice may not read any more came:\n%s", got)
 	}

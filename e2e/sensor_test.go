@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,10 +25,10 @@ type sensor struct {
 
 func newSensor(t *testing.T, addr, name string) *sensor {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(addr)
+	host, port := hostPort(addr)
 	cmd := exec.Command(python, "py/sensor.py", host, port, name)
 	path, _ := filepath.Abs(pythonPath)
-	cmd.Env, cmd.Stderr = append(os.Environ(), "PYTHONPATH="+path), os.Stderr
+	cmd.Env, cmd.Stderr = append(cleanEnv(), "PYTHONPATH="+path), os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +62,7 @@ func (s *sensor) do(what, want string) {
 // across kill -9.
 func TestSensor(t *testing.T) {
 	cmd := exec.Command(python, "-c", "import mqttsn12.client.MqttSnClient")
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+pythonPath)
+	cmd.Env = append(cleanEnv(), "PYTHONPATH="+pythonPath)
 	if cmd.Run() != nil {
 		missing(t, "mqtt-sn-12 is not installed: "+python+" -m pip install --target e2e/.python --no-deps --require-hashes -r e2e/py/requirements.txt")
 	}
@@ -92,16 +91,11 @@ func TestSensor(t *testing.T) {
 			t.Errorf("bob has %q, want %q", body, want)
 		}
 	}
-	send := func(body string) {
-		t.Helper()
-		if out, err := s.posthouse("send", "--as", "bob", "--password", "secret", "--to", "meters", body); err != nil {
-			t.Fatalf("send: %v\n%s", err, out)
-		}
-	}
+	send := func(body string) { t.Helper(); s.send("bob", "meters", body) }
 	set := func(body string) {
 		t.Helper()
-		host, port, _ := net.SplitHostPort(s.addr["mqtt"])
-		feed(t, os.Environ(), nil, "mosquitto_pub", "-h", host, "-p", port, "-u", "bob", "-P", "secret", "-q", "1", "-t", "set/meter-1", "-m", body)
+		host, port := hostPort(s.addr["mqtt"])
+		feed(t, cleanEnv(), nil, "mosquitto_pub", "-h", host, "-p", port, "-u", "bob", "-P", "secret", "-q", "1", "-t", "set/meter-1", "-m", body)
 	}
 	send("hello")
 	m.do("receive", "im/inbox/bob@localhost hello")

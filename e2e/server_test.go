@@ -10,6 +10,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -252,19 +253,69 @@ func (s *server) posthouse(args ...string) (string, error) {
 	return string(out), err
 }
 
+// send sends a message with the program.
+func (s *server) send(from, to, body string) {
+	s.t.Helper()
+	if out, err := s.posthouse("send", "--as", from, "--password", "secret", "--to", to, body); err != nil {
+		s.t.Fatalf("send: %v\n%s", err, out)
+	}
+}
+
+// ask makes an HTTP request, as a user whose password is secret or, if that is
+// empty, as nobody.
+func (s *server) ask(user, method, path, body string, header ...string) (*http.Response, string, error) {
+	s.t.Helper()
+	r, err := http.NewRequest(method, "http://"+s.addr["http"]+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if user != "" {
+		r.SetBasicAuth(user, "secret")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
+}
+
 // get asks the HTTP address and returns status and body.
 func (s *server) get(path string) (int, string) {
 	s.t.Helper()
-	resp, err := http.Get("http://" + s.addr["http"] + path)
+	resp, text, err := s.ask("", http.MethodGet, path, "")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
+	return resp.StatusCode, text
+}
+
+// inbox is what others have written to a user, read as a device never seen before.
+func (s *server) inbox(user string) (bodies []string) {
+	s.t.Helper()
+	for after := ""; ; {
+		resp, text, err := s.ask(user, http.MethodGet, "/v1/inbox?device=new&ack=false&limit=1000"+after, "")
+		var in inbox
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &in)
+		}
+		if err != nil || resp.StatusCode != http.StatusOK {
+			s.t.Fatal(err, text)
+		}
+		if len(in.Messages) == 0 {
+			return bodies
+		}
+		for _, m := range in.Messages {
+			if m.Body != nil && !strings.HasPrefix(m.From, user+"@") {
+				bodies = append(bodies, *m.Body)
+			}
+		}
+		after = "&after=" + in.Next
 	}
-	return resp.StatusCode, string(body)
 }
 
 // process is a client at work.
@@ -298,4 +349,24 @@ func spawn(t *testing.T, env []string, dir, name string, args ...string) *proces
 func (p *process) end() {
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.exit
+}
+
+// says waits until the client has printed want.
+func (p *process) says(t *testing.T, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if out, ok := p.out.await(ctx, p.exit, func(out string) bool { return strings.Contains(out, want) }); !ok {
+		t.Fatalf("no %q in\n%s\n%s", want, out, p.errs)
+	}
+}
+
+// ends waits until the client has ended by itself.
+func (p *process) ends(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.exit:
+	case <-time.After(patience):
+		t.Fatalf("it does not end:\n%s\n%s", p.out, p.errs)
+	}
 }

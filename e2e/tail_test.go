@@ -15,12 +15,7 @@ func TestTailOutlivesTheServer(t *testing.T) {
 	s := start(t)
 	s.users("alice", "bob")
 	link := s.addr["link"]
-	send := func(body string) {
-		t.Helper()
-		if out, err := s.posthouse("send", "--as", "alice", "--password", "secret", "--to", "bob", body); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	send := func(body string) { t.Helper(); s.send("alice", "bob", body) }
 	tail := spawn(t, s.env(), "", binary, "tail", "--as", "bob", "--password", "secret")
 	until := func(n int) {
 		t.Helper()

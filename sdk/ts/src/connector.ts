@@ -23,6 +23,7 @@ export interface ConnectorOwner extends Omit<Owner, 'ended'> {
 const longestWait = 20_000; // between attempts
 const longestWaitBackground = 120_000;
 const shortLife = 10_000; // of a connection that something on the way has cut
+const deafLife = 60_000; // of one that something on the way has let go deaf
 const shortLives = 3; // in a row, before another way is tried
 const meeting = 10_000; // in which a connection that we gave up may still reach the server
 const firstKnock = 5_000; // for a better way, while on a worse one
@@ -203,7 +204,7 @@ export class Connector {
     for (const a of [this.#alarm, this.#knock, this.#proven]) a.stop();
     this.#ended = true;
     this.#online = false;
-    this.#become({ state: 'closed', reason: { code: why.code, text: why.message } });
+    this.#become({ state: 'closed', reason: { code: why.code, text: why.text } });
     await c?.close();
   }
 
@@ -253,7 +254,7 @@ export class Connector {
 
   /** What the end of a connection says of its way. True: back to the one that did hold. */
   #lived(end: End, now: number): boolean {
-    const short = !end.told && end.silence === undefined && end.code === 'lost' && now - this.#since < shortLife;
+    const short = !end.told && end.silence === undefined && end.code === 'lost' && now - this.#since < (end.unheard ? deafLife : shortLife);
     const back = short && this.#better;
     this.#shortLives = short && !back ? this.#shortLives + 1 : 0;
     if (back || this.#shortLives >= shortLives) {

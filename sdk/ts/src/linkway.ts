@@ -31,6 +31,7 @@ interface Packing {
 }
 
 const openTime = 15_000; // for the network to open a carrier
+const quickWelcome = 5_000; // where there was another way that worked
 
 /** A way by TCP or WebSocket. */
 export class LinkWay implements Way {
@@ -54,7 +55,7 @@ export class LinkWay implements Way {
       answered = true;
     };
     line.on = {
-      open: () => once((login, owner) => new Link(this.#o, line, login, owner)),
+      open: () => once((login, owner) => new Link(this.#o, line, login, owner, quickWelcome)),
       data: () => {},
       closed: () => once(),
     };
@@ -132,13 +133,13 @@ class Link implements Connection {
   #ended = false;
   #end: End | undefined;
 
-  constructor(o: LinkOptions, line: Line, login: Login, owner: Owner) {
+  constructor(o: LinkOptions, line: Line, login: Login, owner: Owner, welcomeTime?: number) {
     this.#line = line;
     this.#clock = o.clock;
     this.#owner = owner;
     this.#deflate = o.deflate;
     this.#session = new Session(
-      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage },
+      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage, welcomeTime },
       {
         welcomed: (w) => this.#welcomed(w, login.after),
         message: (m) => owner.message(this.#message(m)),

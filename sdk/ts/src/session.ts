@@ -31,16 +31,17 @@ export interface SessionOptions {
   hello: Omit<Hello, 'type' | 'major' | 'minor'>;
   /** The longest payload to take, in bytes. */
   maxFrame: number;
+  /** How long to wait for the welcome, in milliseconds. */
+  welcomeTime?: number | undefined;
 }
 
-const welcomeTime = 15_000; // from the beginning to the welcome
+const welcomeTime = 15_000; // from the beginning to the welcome, unless the options say otherwise
 const answerTime = 10_000; // from a heartbeat to any byte
 const unanswered = 5_000; // a send or a question without a byte from the server, before a heartbeat asks
 const ackEvery = 64; // places, while more are being handled
 const ackTime = 1000; // or so many milliseconds
 const shortestInterval = 1000;
 const hiccup = 1000; // a timer that rings later than that says that the page or the machine slept
-const slowest = 60_000; // browsers let the timers of a hidden page ring once a minute
 
 export class Session {
   readonly #o: SessionOptions;
@@ -69,7 +70,6 @@ export class Session {
   #planned = false; // it was as long as the network was to be tried with
   #until = 0; // when the welcome, or the answer to a heartbeat, must be there
   #forgiven = false; // that it was not
-  #late = 0; // so much later than it should the timer rings here
 
   constructor(o: SessionOptions, on: SessionEvents) {
     this.#o = o;
@@ -115,7 +115,7 @@ export class Session {
   /** The connection is open: say hello. */
   open(now: number): void {
     this.#state = 'greeting';
-    this.#await(welcomeTime, now);
+    this.#await(this.#o.welcomeTime ?? welcomeTime, now);
     this.#write({ type: 'hello', ...version, ...this.#o.hello, maxFrame: this.#o.maxFrame }, now);
   }
 
@@ -154,7 +154,6 @@ export class Session {
     const late = now - this.deadline;
     if (late < 0) return;
     if (this.#state === 'welcomed' && this.#pinged === Infinity) {
-      this.#late = Math.max(this.#late, Math.min(late, slowest));
       this.#ping(answerTime, now);
     } else if (late > hiccup && !this.#forgiven) {
       this.#until = now + hiccup; // what came meanwhile is still to be read
@@ -176,7 +175,6 @@ export class Session {
 
   /** Somebody looks at us: sends a heartbeat, which must be answered within patience. */
   check(patience: number, now: number): void {
-    this.#late = 0; // timers ring as they should again
     if (this.#state !== 'welcomed') return;
     if (this.#pinged === Infinity) this.#ping(patience, now);
     else this.#until = Math.min(this.#until, now + patience);
@@ -261,7 +259,7 @@ export class Session {
 
   #beatDue(): number {
     // The NAT and the server count our bytes, we count the server's.
-    const due = Math.min(this.#read, this.#wrote) + this.#interval - Math.min(this.#late, this.#interval / 2);
+    const due = Math.min(this.#read, this.#wrote) + this.#interval;
     return Math.min(due, this.#asked + unanswered);
   }
 

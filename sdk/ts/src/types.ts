@@ -172,10 +172,13 @@ export type EndCode =
 export class ClosedError extends Error {
   override name = 'ClosedError';
   readonly code: ClosedCode;
+  /** More, for people; perhaps empty. */
+  readonly text: string;
 
   constructor(code: string, text = '') {
     super(`closed: ${code}${text === '' ? '' : `: ${text}`}`);
     this.code = code as ClosedCode;
+    this.text = text;
   }
 }
 

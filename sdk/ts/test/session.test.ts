@@ -82,23 +82,6 @@ test('an answer that has come is read before a late timer gives the connection u
   assert.equal(end(), 'a heartbeat was not answered');
 });
 
-test('where timers ring late, heartbeats are due so much sooner', () => {
-  const s = new Stand();
-  const beat = (at: number) => {
-    s.session.tick(at);
-    assert.deepEqual(s.said(), ['ping'], `at ${at}`);
-    s.hear({ type: 'pong', payload: new Uint8Array(0) }, at);
-    return s.session.deadline - at;
-  };
-  assert.equal(s.session.deadline, 60_000);
-  assert.equal(beat(75_000), 45_000);
-  assert.equal(beat(135_000), 45_000, 'late by fifteen seconds again, and in time');
-  assert.equal(beat(300_000), 30_000, 'at most by half');
-  s.session.check(2500, 310_000); // the page is shown again
-  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 310_000);
-  assert.equal(s.session.deadline, 370_000);
-});
-
 test('only a silence as long as it was meant to be is a verdict on the network', () => {
   for (const [at, verdict] of [[60_000, 60_000], [65_000, 60_000], [67_000, undefined], [3660_000, undefined]] as const) {
     const s = new Stand();

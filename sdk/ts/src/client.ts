@@ -81,7 +81,7 @@ export class Client {
     this.#wake = new Wake(w.clock, () => this.networkChanged());
     this.#wake.start();
     this.#loaded = this.#load().then(
-      () => this.#connector.attempt(),
+      () => this.#connector.begin(),
       (e: unknown) => void this.#close(new ClosedError('store', String(e))),
     );
   }
@@ -318,7 +318,7 @@ export class Client {
   }
 
   async #load(): Promise<void> {
-    const { state, outbox } = await this.#o.store.load();
+    const { state, outbox } = await this.#o.store.load(() => this.#connector.wait({ code: 'in-use', text: 'another page has the store' }));
     this.#kept = state;
     this.#outbox.restore(outbox);
     this.#inbox.begin(state.place);

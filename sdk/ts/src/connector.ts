@@ -58,6 +58,7 @@ export class Connector {
   #knocks = 0;
   #background = false;
   #look: (() => void) | undefined; // for a better way, under way: gives it up
+  #begun = false;
   #ended = false;
 
   /** Random gives numbers in [0, 1). */
@@ -67,7 +68,7 @@ export class Connector {
     this.#gaveUp = clock.now(); // by the program before this one
     this.#random = random;
     this.#owner = owner;
-    this.#alarm = new Alarm(clock, () => this.attempt());
+    this.#alarm = new Alarm(clock, () => this.#attempt());
     this.#knock = new Alarm(clock, () => this.#tryBetter());
     this.#proven = new Alarm(clock, () => this.#remember());
   }
@@ -96,8 +97,18 @@ export class Connector {
     this.#owner.become(s);
   }
 
+  /** Something is to be waited for before it can begin. */
+  wait(reason: NonNullable<ConnectionState['reason']>): void {
+    if (!this.#ended) this.#become({ state: 'waiting', reason });
+  }
+
+  begin(): void {
+    this.#begun = true;
+    this.#attempt();
+  }
+
   /** Begins a round over all ways, the one that worked last on this network first. */
-  attempt(): void {
+  #attempt(): void {
     if (this.#ended) return;
     this.#alarm.stop();
     const all = this.#ways.map((_, i) => i);
@@ -172,10 +183,10 @@ export class Connector {
 
   /** The device has changed networks, or may have: other if that is certain. */
   networkChanged(other: boolean): void {
-    if (this.#ended) return;
+    if (!this.#begun || this.#ended) return;
     this.#tries = this.#knocks = this.#shortLives = 0;
     if (this.#state.state === 'waiting') {
-      this.attempt();
+      this.#attempt();
     } else if (this.#connection && (other || !this.#online)) {
       this.lose({ ...lost('the network has changed'), code: 'network' });
     } else {
@@ -186,14 +197,14 @@ export class Connector {
 
   /** In the background it comes back more slowly and looks for nothing better; on leaving it, it looks at once. */
   background(b: boolean): void {
-    if (this.#ended) return;
     this.#background = b;
+    if (!this.#begun || this.#ended) return;
     if (b) {
       this.#knock.stop();
       return;
     }
     this.#tries = 0;
-    if (this.#state.state === 'waiting' && this.#state.reason?.code !== 'draining') this.attempt();
+    if (this.#state.state === 'waiting' && this.#state.reason?.code !== 'draining') this.#attempt();
     else this.#connection?.check(quickAnswer);
     this.#knockLater();
   }

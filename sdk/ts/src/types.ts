@@ -161,6 +161,7 @@ export type EndCode =
   | 'lost' // something on the way, or the server has died
   | 'network' // it was changed
   | 'token' // none came
+  | 'in-use' // the store, by another page
   | 'place' // it began elsewhere than wanted
   | 'draining' // the server restarts
   | 'busy' // the server has too much to do

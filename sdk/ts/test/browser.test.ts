@@ -164,7 +164,7 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
     await online(first, 'websocket');
     const second = await open('alice');
     await send(first, ['still me'], 'alice');
-    assert.equal(await second.evaluate(() => (globalThis as unknown as Global).client.state.state), 'connecting');
+    assert.equal(await second.evaluate(() => (globalThis as unknown as Global).client.state.reason?.code), 'in-use');
     const third = await open('alice');
     await third.evaluate(() => (globalThis as unknown as Global).client.close()); // it waits no more
     await first.close();

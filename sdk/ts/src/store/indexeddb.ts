@@ -54,8 +54,8 @@ export function indexedDBStore(name: string): Store {
   });
 
   return {
-    async load() {
-      unlock = await lock(`posthouse:${name}`, closed.signal);
+    async load(waits) {
+      unlock = await lock(`posthouse:${name}`, closed.signal, waits);
       if (closed.signal.aborted) unlock();
       closed.signal.throwIfAborted();
       const t = await begin(['state', 'outbox']);
@@ -113,11 +113,16 @@ function result<T>(r: IDBRequest<T>): Promise<T> {
   });
 }
 
-/** Waits for a lock, and returns what gives it back. */
-function lock(name: string, signal: AbortSignal): Promise<() => void> {
+/** Waits for a lock, which it tells unless it is free, and returns what gives it back. */
+async function lock(name: string, signal: AbortSignal, waits?: () => void): Promise<() => void> {
   const locks = (globalThis.navigator as Navigator | undefined)?.locks;
-  if (!locks) return Promise.resolve(() => {});
-  return new Promise((resolve, reject) => {
-    locks.request(name, { signal }, () => new Promise<void>((release) => resolve(release))).catch(reject);
-  });
+  if (!locks) return () => {};
+  const take = (o: LockOptions) =>
+    new Promise<(() => void) | undefined>((resolve, reject) => {
+      locks.request(name, o, (l) => (l ? new Promise<void>((release) => resolve(release)) : resolve(undefined))).catch(reject);
+    });
+  const free = await take({ ifAvailable: true });
+  if (free) return free;
+  waits?.();
+  return (await take({ signal }))!;
 }

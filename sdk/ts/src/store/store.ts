@@ -36,8 +36,11 @@ export interface State {
  * about survives the end of the program.
  */
 export interface Store {
-  /** Called once, first. Entries come in the order in which they were put. */
-  load(): Promise<{ state: State; outbox: Entry[] }>;
+  /**
+   * Called once, first. Entries come in the order in which they were put. If
+   * another client has the store, it is waited for; then waits is called.
+   */
+  load(waits?: () => void): Promise<{ state: State; outbox: Entry[] }>;
   save(state: State): Promise<void>;
   put(e: Entry): Promise<void>;
   remove(id: string): Promise<void>;

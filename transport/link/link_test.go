@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ type house struct {
 	close   func()
 	vars    map[string]string
 	release func()
+	serving sync.WaitGroup // those of listen
 }
 
 func newHouse(t testing.TB, cfg link.Config, o mem.Options) *house {
@@ -63,6 +66,7 @@ func newHouse(t testing.TB, cfg link.Config, o mem.Options) *house {
 	h.ctx, h.stop = context.WithCancel(under)
 	h.close = func() {
 		h.stop()
+		h.serving.Wait()
 		engine.Close()
 		a.Close()
 		stop()
@@ -72,6 +76,17 @@ func newHouse(t testing.TB, cfg link.Config, o mem.Options) *house {
 }
 
 func (h *house) serve(nc net.Conn) { h.core.Engine.ServeConn(h.ctx, nc, h.server.Options(h.ctx)) }
+
+// listen serves on TCP, with TLS if cfg is given, until the house is closed.
+func (h *house) listen(t testing.TB, cfg *tls.Config) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.serving.Go(func() { h.server.ServeTLS(h.ctx, ln, cfg) })
+	return ln.Addr().String()
+}
 
 func (h *house) encode(text string) ([]byte, error) {
 	for name, value := range h.vars {
@@ -256,17 +271,8 @@ func TestSlowReaderStallsOnlyItself(t *testing.T) {
 	const window, size, n = 20_000, 900, 3000
 	h := newHouse(t, link.Config{Window: window}, mem.Options{})
 	defer h.close()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() { // ends with h.stop
-		h.server.Serve(h.ctx, ln)
-		close(served)
-	}()
-	defer func() { h.stop(); <-served }()
-	stuck, err := net.Dial("tcp", ln.Addr().String())
+	addr := h.listen(t, nil)
+	stuck, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +280,7 @@ func TestSlowReaderStallsOnlyItself(t *testing.T) {
 	stuck.Write(frame.Append(nil, &frame.Hello{Major: 1, User: "bob", Password: "secret", Device: "stuck"}))
 
 	open := func(user, device string) *sdk.Mailbox {
-		mb, err := sdk.Open(t.Context(), sdk.Config{Options: client.Options{Addr: ln.Addr().String(), User: user, Password: "secret", Device: device}})
+		mb, err := sdk.Open(t.Context(), sdk.Config{Options: client.Options{Addr: addr, User: user, Password: "secret", Device: device}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,17 +342,9 @@ func TestSlowReaderStallsOnlyItself(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	for _, cfg := range []link.Config{{MaxConns: 2}, {MaxPerAddr: 2}} {
 		h := newHouse(t, cfg, mem.Options{})
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan struct{})
-		go func() { // ends with h.stop
-			h.server.Serve(h.ctx, ln)
-			close(served)
-		}()
+		addr := h.listen(t, nil)
 		welcomed := func(device string) (net.Conn, bool) {
-			nc, err := net.Dial("tcp", ln.Addr().String())
+			nc, err := net.Dial("tcp", addr)
 			if err != nil { // it was reset before Dial had seen it open
 				return new(net.TCPConn), false
 			}
@@ -374,8 +372,6 @@ func TestConnectionsAreBounded(t *testing.T) {
 		for _, nc := range open {
 			nc.Close()
 		}
-		h.stop()
-		<-served
 		h.close()
 	}
 }

@@ -25,17 +25,9 @@ func BenchmarkIdle(b *testing.B) {
 	defer h.close()
 	engine := conn.New(conn.Config{Log: h.core.Log})
 	defer engine.Close()
+	defer func() { h.stop(); h.serving.Wait() }()
 	h.core.Engine = engine
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() { // ends with h.stop
-		h.server.Serve(h.ctx, ln)
-		close(served)
-	}()
-	defer func() { h.stop(); <-served }()
+	addr := h.listen(b, nil)
 	token, _, err := h.core.Auth.IssueToken(h.ctx, "alice", "", 1<<40)
 	if err != nil {
 		b.Fatal(err)
@@ -49,7 +41,7 @@ func BenchmarkIdle(b *testing.B) {
 	}()
 	open := func(n int) (heap, resident int) {
 		for i := range n {
-			nc, err := net.Dial("tcp", ln.Addr().String())
+			nc, err := net.Dial("tcp", addr)
 			if err != nil {
 				b.Skip("not so many sockets: ", err)
 			}

@@ -30,23 +30,14 @@ func TestEarlyDataIsRefused(t *testing.T) {
 	certs.Close()
 	server := certs.TLS.Clone()
 	server.NextProtos = []string{frame.Protocol}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() { // ends with h.stop
-		h.server.ServeTLS(h.ctx, ln, server)
-		close(served)
-	}()
-	t.Cleanup(func() { h.stop(); <-served })
+	addr := h.listen(t, server)
 
 	hello := frame.Append(nil, &frame.Hello{Major: 1, User: "alice", Password: "secret", Device: "phone", Prefix: "k"})
 	cache := tls.NewLRUClientSessionCache(1)
 	cfg := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{frame.Protocol}, ClientSessionCache: cache,
 		MinVersion: tls.VersionTLS13}
 	for i := range 2 {
-		c, err := tls.Dial("tcp", ln.Addr().String(), cfg)
+		c, err := tls.Dial("tcp", addr, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +62,7 @@ func TestEarlyDataIsRefused(t *testing.T) {
 	cache.Put("localhost", session)
 
 	before := h.server.Stats()
-	nc, err := net.Dial("tcp", ln.Addr().String())
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

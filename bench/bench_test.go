@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -14,13 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/internal/conn"
-	"github.com/posthouse-im/posthouse/keepalive"
-	"github.com/posthouse-im/posthouse/mailbox"
-	"github.com/posthouse-im/posthouse/router"
-	"github.com/posthouse-im/posthouse/store/mem"
-	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/link"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
 )
@@ -37,20 +30,11 @@ func serve(t *testing.T) (linkAddr, mqttAddr string) {
 func serveAll(t *testing.T) (targets map[string]string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	store := mem.New(mem.Options{})
-	mail := mailbox.New(store, mailbox.Limits{})
-	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
-	if err != nil {
-		t.Fatal(err)
+	users := make([]string, 6)
+	for i := range users {
+		users[i] = fmt.Sprint("bench", i)
 	}
-	for i := range 6 {
-		if err := a.Add(ctx, fmt.Sprint("bench", i), "pw", auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
-	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a,
-		Keepalive: keepalive.Fixed(0), Engine: conn.New(conn.Config{Log: log}), Log: log}
+	core := coretest.New(t, coretest.Config{Users: users})
 	var wg sync.WaitGroup
 	run := func(serve func(net.Listener) error, ln net.Listener) string {
 		wg.Go(func() {
@@ -67,7 +51,7 @@ func serveAll(t *testing.T) (targets map[string]string) {
 		}
 		return ln
 	}
-	l, m := link.New(core, link.Config{}), mqtt.New(core, mqtt.Config{})
+	l, m := link.New(core.Core, link.Config{}), mqtt.New(core.Core, mqtt.Config{})
 	plain := httptest.NewServer(l.WebSocket(ctx))
 	secure := httptest.NewTLSServer(l.WebSocket(ctx))
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -92,9 +76,7 @@ func serveAll(t *testing.T) (targets map[string]string) {
 		wg.Wait()
 		plain.Close()
 		secure.Close()
-		core.Engine.Close()
-		a.Close()
-		store.Close()
+		core.Close()
 	})
 	return targets
 }
@@ -109,7 +91,7 @@ func TestCarriers(t *testing.T) {
 			t.Run(carrier+" "+o.Scenario, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				o.Target, o.User, o.Password, o.Accounts, o.PID = target, "bench%d", "pw", 6, Process(os.Getpid())
+				o.Target, o.User, o.Password, o.Accounts, o.PID = target, "bench%d", "secret", 6, Process(os.Getpid())
 				r, err := Run(ctx, Link{}, o)
 				if err != nil {
 					t.Fatal(err)
@@ -139,7 +121,7 @@ func TestScenarios(t *testing.T) {
 		{Link{}, Options{Scenario: "queue"}},
 	} {
 		o := c.o
-		o.Target, o.User, o.Password, o.Accounts, o.N, o.Pairs = mqttAddr, "bench%d", "pw", 6, 500, 3
+		o.Target, o.User, o.Password, o.Accounts, o.N, o.Pairs = mqttAddr, "bench%d", "secret", 6, 500, 3
 		if c.p.Name() == "link" {
 			o.Target = linkAddr
 		}
@@ -171,7 +153,7 @@ func TestRefusesWhatItCannotMeasure(t *testing.T) {
 	} {
 		if o.PID != 0 {
 			_, o.Target = serve(t)
-			o.User, o.Password = "bench0", "pw"
+			o.User, o.Password = "bench0", "secret"
 		}
 		if _, err := Run(t.Context(), MQTT{}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -34,6 +34,7 @@ type Engine struct {
 	cfg   Config
 	ready sync.Once
 	start sync.Once
+	end   sync.Once
 	loops atomic.Pointer[loops] // nil where there are none, or none yet
 
 	mu     sync.Mutex
@@ -80,9 +81,14 @@ func (e *Engine) looped() *loops {
 }
 
 // Close drains what WebSocket has opened, waits, and stops the loops. Serve
-// must have returned.
+// must have returned. It may be called again, and waits for the same.
 func (e *Engine) Close() error {
 	e.init()
+	e.end.Do(e.close)
+	return nil
+}
+
+func (e *Engine) close() {
 	e.mu.Lock()
 	e.closed = true
 	groups := e.groups
@@ -97,7 +103,6 @@ func (e *Engine) Close() error {
 	if l := e.loops.Load(); l != nil {
 		l.stop()
 	}
-	return nil
 }
 
 // Options says how a listener's connections are treated. A zero field means

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
@@ -16,11 +15,10 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/mailbox"
-	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 )
 
 // house is a server with some accounts, on a real listener.
@@ -34,8 +32,8 @@ type house struct {
 	stop   func() // ends Serve and waits for it
 }
 
-// newCore has the accounts alice, bob and carol, with their names as
-// passwords, and shop, a back end.
+// newCore has the accounts alice, bob and carol, and shop, a back end; each has
+// its name and "-password" as password.
 func newCore(t testing.TB, o mem.Options) (*transport.Core, *mem.Store) {
 	t.Helper()
 	return newCoreAuth(t, o, auth.Config{})
@@ -43,28 +41,14 @@ func newCore(t testing.TB, o mem.Options) (*transport.Core, *mem.Store) {
 
 func newCoreAuth(t testing.TB, o mem.Options, cfg auth.Config) (*transport.Core, *mem.Store) {
 	t.Helper()
-	cfg.Domain, cfg.Iterations, cfg.Tokens = "localhost", 4096, testTokens(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	store := mem.New(o)
-	mail := mailbox.New(store, mailbox.Limits{Body: 100_000, Attrs: 1000})
-	a, err := auth.Open(ctx, mail, cfg)
-	if err != nil {
+	cfg.Tokens = testTokens(t)
+	core := coretest.New(t, coretest.Config{Store: o, Limits: mailbox.Limits{Body: 100_000, Attrs: 1000}, Auth: cfg, Loops: -1,
+		Password: func(user string) string { return user + "-password" }})
+	t.Cleanup(core.Close)
+	if err := core.Auth.Add(t.Context(), "shop", "shop-password", auth.RoleApp); err != nil {
 		t.Fatal(err)
 	}
-	r := router.New(ctx, mail, a, "localhost")
-	a.OnChange(func(user string) { r.EndUser(user, router.Removed) })
-	for _, user := range []string{"alice", "bob", "carol"} {
-		if err := a.Add(ctx, user, user+"-password", auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.Add(ctx, "shop", "shop-password", auth.RoleApp); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); a.Close(); store.Close() })
-	core := &transport.Core{Mail: mail, Router: r, Auth: a, Costs: ledger.New(mail, slog.New(slog.DiscardHandler))}
-	core.Costs.Watch(core.Meters)
-	return core, store
+	return core.Core, core.Store
 }
 
 func newHouse(t testing.TB, cfg Config, o mem.Options) *house {

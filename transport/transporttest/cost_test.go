@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,14 +19,12 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/cost"
-	"github.com/posthouse-im/posthouse/internal/ledger"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
-	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/link"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
@@ -192,8 +189,7 @@ func night(t *testing.T, which router.Door, run func(*phone, context.Context) er
 	return account.Total(), late
 }
 
-// building is a server in memory with all doors, for alice and bob, whose
-// password is their name. Its clock may be virtual.
+// building is a server in memory with all doors. Its clock may be virtual.
 type building struct {
 	core  *transport.Core
 	ctx   context.Context
@@ -202,32 +198,19 @@ type building struct {
 }
 
 func build(t *testing.T, advisor func(*mailbox.Mail) keepalive.Advisor) *building {
+	core := coretest.New(t, coretest.Config{Loops: -1})
+	core.Keepalive = advisor(core.Mail)
 	ctx, cancel := context.WithCancel(t.Context())
-	store := mem.New(mem.Options{})
-	mail := mailbox.New(store, mailbox.Limits{})
-	a, err := auth.Open(ctx, mail, auth.Config{Domain: "localhost", Iterations: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range []string{"alice", "bob"} {
-		if err := a.Add(ctx, u, u, auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
-	core := &transport.Core{Mail: mail, Router: router.New(ctx, mail, a, "localhost"), Auth: a, Log: log,
-		Keepalive: advisor(mail), Engine: conn.New(conn.Config{Loops: -1, Log: log}), Costs: ledger.New(mail, log)}
-	core.Costs.Watch(core.Meters)
-	b := &building{core: core, ctx: ctx, doors: map[router.Door]*pipes{}}
-	m := mqtt.New(core, mqtt.Config{})
+	b := &building{core: core.Core, ctx: ctx, doors: map[router.Door]*pipes{}}
+	m := mqtt.New(core.Core, mqtt.Config{})
 	core.Costs.Watch(m.Meters)
 	serving, drain := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for door, s := range map[router.Door]transport.Server{
-		router.Poll: poll.New(core, poll.Config{IdleTimeout: time.Hour}),
-		router.XMPP: xmpp.New(core, xmpp.Config{Insecure: true}),
+		router.Poll: poll.New(core.Core, poll.Config{IdleTimeout: time.Hour}),
+		router.XMPP: xmpp.New(core.Core, xmpp.Config{Insecure: true}),
 		router.MQTT: m,
-		router.Link: link.New(core, link.Config{}),
+		router.Link: link.New(core.Core, link.Config{}),
 	} {
 		ln := &pipes{ch: make(chan net.Conn), done: make(chan struct{})}
 		b.doors[door] = ln
@@ -240,10 +223,8 @@ func build(t *testing.T, advisor func(*mailbox.Mail) keepalive.Advisor) *buildin
 	b.close = func() {
 		drain()
 		wg.Wait()
-		core.Engine.Close()
-		a.Close()
 		cancel()
-		store.Close()
+		core.Close()
 	}
 	return b
 }
@@ -324,7 +305,7 @@ func polls(every, wait time.Duration) func(*phone, context.Context) error {
 				query += fmt.Sprint("&wait=", wait.Seconds())
 			}
 			req := "GET /v1/inbox" + query + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic " +
-				base64.StdEncoding.EncodeToString([]byte("alice:alice")) + "\r\n"
+				base64.StdEncoding.EncodeToString([]byte("alice:secret")) + "\r\n"
 			if tag != "" && wait == 0 {
 				req += "If-None-Match: " + tag + "\r\n"
 			}
@@ -407,7 +388,7 @@ func (p *phone) loginXMPP() error {
 	const open = `<stream:stream to="localhost" version="1.0" xmlns="jabber:client" xmlns:stream="http://etherx.jabber.org/streams">`
 	for _, step := range [][2]string{
 		{open, "</stream:features>"},
-		{`<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">` + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00alice")) + `</auth>`, "</success>"},
+		{`<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">` + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00secret")) + `</auth>`, "</success>"},
 		{open, "</stream:features>"},
 		{`<iq id="b" type="set"><bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>phone</resource></bind></iq>`, "</iq>"},
 		{`<enable xmlns="urn:xmpp:sm:3" resume="true"/>`, "'/>"},
@@ -429,7 +410,7 @@ func (p *phone) loginXMPP() error {
 
 // mqtt is a 5.0 session that is kept, subscribed to its inbox at QoS 1.
 func (p *phone) mqtt(ctx context.Context) error {
-	c := packet.Connect{Version: packet.V5, KeepAlive: uint16(p.beat.Seconds()), ClientID: "phone", HasUser: true, User: "alice", HasPassword: true, Password: []byte("alice")}
+	c := packet.Connect{Version: packet.V5, KeepAlive: uint16(p.beat.Seconds()), ClientID: "phone", HasUser: true, User: "alice", HasPassword: true, Password: []byte("secret")}
 	c.Properties.SetNum(packet.SessionExpiry, 86400)
 	if err := p.write(c.Append(nil)); err != nil {
 		return err
@@ -478,7 +459,7 @@ func (p *phone) mqtt(ctx context.Context) error {
 
 // link is the long connection.
 func (p *phone) link(ctx context.Context) error {
-	hello := &frame.Hello{Major: frame.Major, Minor: frame.Minor, User: "alice", Password: "alice", Device: "phone", Interval: uint64(p.beat.Milliseconds())}
+	hello := &frame.Hello{Major: frame.Major, Minor: frame.Minor, User: "alice", Password: "secret", Device: "phone", Interval: uint64(p.beat.Milliseconds())}
 	if err := p.write(frame.Append(nil, hello)); err != nil {
 		return err
 	}

@@ -12,19 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/client"
 	clientlink "github.com/posthouse-im/posthouse/client/link"
 	clientmqtt "github.com/posthouse-im/posthouse/client/mqtt"
 	clientpoll "github.com/posthouse-im/posthouse/client/poll"
 	clientxmpp "github.com/posthouse-im/posthouse/client/xmpp"
 	"github.com/posthouse-im/posthouse/internal/certs"
-	"github.com/posthouse-im/posthouse/internal/conn"
-	"github.com/posthouse-im/posthouse/keepalive"
-	"github.com/posthouse-im/posthouse/mailbox"
-	"github.com/posthouse-im/posthouse/router"
-	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/link"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
 	"github.com/posthouse-im/posthouse/transport/poll"
@@ -40,35 +35,21 @@ func open(t *testing.T) *House {
 
 func openWith(t *testing.T, log *slog.Logger) *House {
 	t.Helper()
-	under, stop := context.WithCancel(context.Background())
-	store := mem.New(mem.Options{})
-	mail := mailbox.New(store, mailbox.Limits{})
-	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range []string{"alice", "bob", "carol"} {
-		if err := a.Add(under, u, u, auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	engine := conn.New(conn.Config{Log: log})
-	core := &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
-		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
+	core := coretest.New(t, coretest.Config{Log: log})
 	cert, err := certs.Open(certs.Options{Dir: t.TempDir(), Domain: "localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &House{Addr: map[string]string{}}
-	serving, drain := context.WithCancel(under)
+	serving, drain := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
 	for name, s := range map[string]transport.Server{
-		"poll": poll.New(core, poll.Config{}),
-		"link": link.New(core, link.Config{}),
-		"mqtt": mqtt.New(core, mqtt.Config{}),
-		"xmpp": xmpp.New(core, xmpp.Config{TLS: cert.Config()}),
+		"poll": poll.New(core.Core, poll.Config{}),
+		"link": link.New(core.Core, link.Config{}),
+		"mqtt": mqtt.New(core.Core, mqtt.Config{}),
+		"xmpp": xmpp.New(core.Core, xmpp.Config{TLS: cert.Config()}),
 	} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -91,10 +72,7 @@ func openWith(t *testing.T, log *slog.Logger) *House {
 		if err := h.Drain(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		a.Close()
-		engine.Close()
-		stop()
-		store.Close()
+		core.Close()
 	})
 	return h
 }
@@ -102,7 +80,7 @@ func openWith(t *testing.T, log *slog.Logger) *House {
 // dial returns the Dial of a door. The house's certificate is its own.
 func dial(name string, dial func(context.Context, client.Options) (client.Mailbox, error)) func(context.Context, *House, string, string) (client.Mailbox, error) {
 	return func(ctx context.Context, h *House, user, device string) (client.Mailbox, error) {
-		o := client.Options{Addr: h.Addr[name], User: user, Password: user, Device: device}
+		o := client.Options{Addr: h.Addr[name], User: user, Password: "secret", Device: device}
 		switch name {
 		case "poll":
 			o.Addr = "http://" + o.Addr

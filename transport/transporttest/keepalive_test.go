@@ -36,7 +36,7 @@ func TestWhatIsLearnedReachesEveryDoor(t *testing.T) {
 			t.Helper()
 			nc := b.dial(router.Link)
 			defer nc.Close()
-			hello.Major, hello.User, hello.Password = frame.Major, "alice", "alice"
+			hello.Major, hello.User, hello.Password = frame.Major, "alice", "secret"
 			nc.Write(frame.Append(nil, hello))
 			p := make([]byte, 1024)
 			n, err := nc.Read(p)
@@ -70,7 +70,7 @@ func TestWhatIsLearnedReachesEveryDoor(t *testing.T) {
 		}
 
 		nc := b.dial(router.MQTT)
-		c := packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: 600, ClientID: "sensor", HasUser: true, User: "alice", HasPassword: true, Password: []byte("alice")}
+		c := packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: 600, ClientID: "sensor", HasUser: true, User: "alice", HasPassword: true, Password: []byte("secret")}
 		nc.Write(c.Append(nil))
 		p := make([]byte, 1024)
 		n, err := nc.Read(p)
@@ -98,7 +98,7 @@ func TestWhatIsLearnedReachesEveryDoor(t *testing.T) {
 		nc = b.dial(router.Poll)
 		begin = time.Now()
 		io.WriteString(nc, "GET /v1/inbox?wait=3600 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic "+
-			base64.StdEncoding.EncodeToString([]byte("alice:alice"))+"\r\n\r\n")
+			base64.StdEncoding.EncodeToString([]byte("alice:secret"))+"\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestProbesAreCharged(t *testing.T) {
 		defer b.close()
 		nc := b.dial(router.Link)
 		p := make([]byte, 1024)
-		nc.Write(frame.Append(nil, &frame.Hello{Major: frame.Major, User: "alice", Password: "alice", Device: "phone", Caps: frame.CapProbe, Probe: 60_000}))
+		nc.Write(frame.Append(nil, &frame.Hello{Major: frame.Major, User: "alice", Password: "secret", Device: "phone", Caps: frame.CapProbe, Probe: 60_000}))
 		nc.Read(p)
 		time.Sleep(time.Minute)
 		nc.Write(frame.Append(nil, &frame.Ping{}))

@@ -77,7 +77,7 @@ const patience = 30 * time.Second
 func linkSignals(t *testing.T, h *House, user string, heard hears) speaker {
 	t.Helper()
 	mb, err := clientlink.Open(t.Context(), clientlink.Config{
-		Options: client.Options{Addr: h.Addr["link"], User: user, Password: user, Device: "link"},
+		Options: client.Options{Addr: h.Addr["link"], User: user, Password: "secret", Device: "link"},
 		OnSignal: func(g clientlink.Signal) {
 			if heard != nil {
 				heard <- g.From + " " + g.Kind
@@ -99,7 +99,7 @@ func mqttSignals(t *testing.T, h *House, user string, heard hears) speaker {
 	send := func(first byte, body string) {
 		nc.Write(append([]byte{first, byte(len(body))}, body...))
 	}
-	send(byte(packet.CONNECT)<<4, text("MQTT")+"\x04\xc2\x00\x00"+text("mqtt-"+user)+text(user)+text(user))
+	send(byte(packet.CONNECT)<<4, text("MQTT")+"\x04\xc2\x00\x00"+text("mqtt-"+user)+text(user)+text("secret"))
 	if heard != nil {
 		send(byte(packet.SUBSCRIBE)<<4|2, "\x00\x01"+text("im/signal/#")+"\x00")
 	}
@@ -134,7 +134,7 @@ func request(t *testing.T, h *House, user, method, path, body string) *http.Resp
 		r.Body = http.NoBody
 		r.ContentLength = 0
 	}
-	r.SetBasicAuth(user, user)
+	r.SetBasicAuth(user, "secret")
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func xmppSignals(t *testing.T, h *House, user string, heard hears) speaker {
 	got = ""
 	nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
 	stream()
-	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + user))
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00secret"))
 	io.WriteString(nc, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>"+plain+"</auth>")
 	until("<success")
 	stream()

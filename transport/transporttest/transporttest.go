@@ -34,7 +34,7 @@ type Door struct {
 }
 
 // A House is a server under test with its doors open. Users alice, bob and
-// carol have the password of their name.
+// carol have the password secret.
 type House struct {
 	Addr map[string]string // by door
 	// Drain has every door say goodbye, and returns when all have closed.

@@ -33,7 +33,7 @@ func TestADeviceComesBackByEveryWay(t *testing.T) {
 	store, others := new(client.Memory), new(client.Memory)
 	connect := func(way client.Way, user string, store client.Store) *client.Client {
 		t.Helper()
-		c, err := client.Open(ctx, client.Config{Ways: []client.Way{way}, User: user, Password: user, Device: "phone", Store: store})
+		c, err := client.Open(ctx, client.Config{Ways: []client.Way{way}, User: user, Password: "secret", Device: "phone", Store: store})
 		if err != nil {
 			t.Fatal(err)
 		}

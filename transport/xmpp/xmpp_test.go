@@ -15,13 +15,12 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
-	"github.com/posthouse-im/posthouse/internal/conn"
 	"github.com/posthouse-im/posthouse/internal/dialog"
-	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/xmpp/stream"
 )
 
@@ -47,31 +46,16 @@ func newHouse(t testing.TB, cfg Config, o mem.Options, loops int) *house {
 
 func newHouseWithLog(t testing.TB, cfg Config, o mem.Options, loops int, log *slog.Logger) *house {
 	t.Helper()
-	h := &house{store: mem.New(o)}
-	mail := mailbox.New(h.store, mailbox.Limits{Body: 100_000})
-	under, stop := context.WithCancel(context.Background())
-	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096, Failures: 3, MaxWait: time.Second,
-		Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{Algorithm: "HS256", Key: strings.Repeat("k", 32)}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range []string{"alice", "bob", "carol"} {
-		if err := a.Add(under, u, "secret", auth.RoleUser); err != nil {
-			t.Fatal(err)
-		}
-	}
-	engine := conn.New(conn.Config{Loops: loops, Log: log})
-	h.core = &transport.Core{Mail: mail, Router: router.New(under, mail, a, "localhost"), Auth: a,
-		Keepalive: keepalive.Fixed(0), Engine: engine, Log: log}
-	h.server = New(h.core, cfg)
-	h.ctx, h.stop = context.WithCancel(under)
+	core := coretest.New(t, coretest.Config{Store: o, Limits: mailbox.Limits{Body: 100_000}, Loops: loops, Log: log,
+		Auth: auth.Config{Failures: 3, MaxWait: time.Second,
+			Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{Algorithm: "HS256", Key: strings.Repeat("k", 32)}}}}})
+	h := &house{core: core.Core, store: core.Store, server: New(core.Core, cfg)}
+	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.close = func() {
 		h.stop()
-		engine.Close()
-		h.server.finish(h.ctx)
-		a.Close()
-		stop()
-		mail.Close()
+		h.core.Engine.Close()
+		h.server.finish(h.ctx) // what the last connections have left
+		core.Close()
 	}
 	return h
 }

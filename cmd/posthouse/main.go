@@ -130,6 +130,15 @@ func (s *settings) sources(p *program) (config.Sources, error) {
 	return config.Sources{File: s.Config, Env: p.env, Flags: flags}, nil
 }
 
+// load reads and checks the configuration of a command.
+func (s *settings) load(p *program) (*config.Config, error) {
+	src, err := s.sources(p)
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(src)
+}
+
 // flagHelp has the help texts: the options' comments, as far as their first
 // sentence goes.
 func flagHelp() map[string]string {

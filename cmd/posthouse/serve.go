@@ -29,11 +29,7 @@ type serveCmd struct{ settings }
 
 // Run serves until a signal says stop. A second one ends the process at once.
 func (c *serveCmd) Run(ctx context.Context, p *program) error {
-	src, err := c.sources(p)
-	if err != nil {
-		return err
-	}
-	cfg, err := config.Load(src)
+	cfg, err := c.load(p)
 	if err != nil {
 		return err
 	}

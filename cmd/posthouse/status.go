@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/control"
 	"github.com/posthouse-im/posthouse/router"
 )
@@ -18,11 +17,7 @@ import (
 type statusCmd struct{ settings }
 
 func (c *statusCmd) Run(ctx context.Context, p *program) error {
-	src, err := c.sources(p)
-	if err != nil {
-		return err
-	}
-	cfg, err := config.Load(src)
+	cfg, err := c.load(p)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/acl"
-	"github.com/posthouse-im/posthouse/internal/config"
 	"github.com/posthouse-im/posthouse/internal/control"
 	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
@@ -42,11 +41,7 @@ func (s *settings) accounts(ctx context.Context, p *program, fresh bool, do func
 
 // manage calls do with what can be managed of it.
 func (s *settings) manage(p *program, fresh bool, do func(control.Accounts, control.Rules) error) error {
-	src, err := s.sources(p)
-	if err != nil {
-		return err
-	}
-	cfg, err := config.Load(src)
+	cfg, err := s.load(p)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,13 @@ import (
 	"github.com/posthouse-im/posthouse/transport/poll/wire"
 )
 
-// whose says whom a request about a user is about: the one who asks, or whom
-// the query names if he may ask for that one.
-func (s *Server) whose(r *http.Request, who auth.Who, allowed ...auth.Role) (string, error) {
+// whose says whom a request about a user is about: the one who has logged in, or
+// whom the query names if he may ask for that one.
+func (s *Server) whose(r *http.Request, allowed ...auth.Role) (string, error) {
+	who, err := s.login(r)
+	if err != nil {
+		return "", err
+	}
 	asked := r.URL.Query().Get("user")
 	if asked == "" {
 		return who.User, nil
@@ -46,11 +50,7 @@ func sendJSON(w http.ResponseWriter, v any) error {
 
 // devices is GET /v1/devices.
 func (s *Server) devices(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.login(r)
-	if err != nil {
-		return err
-	}
-	user, err := s.whose(r, who, auth.RoleApp, auth.RoleAdmin)
+	user, err := s.whose(r, auth.RoleApp, auth.RoleAdmin)
 	if err != nil {
 		return err
 	}
@@ -70,11 +70,7 @@ func (s *Server) devices(w http.ResponseWriter, r *http.Request) error {
 
 // forget is DELETE /v1/devices/{device}.
 func (s *Server) forget(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.login(r)
-	if err != nil {
-		return err
-	}
-	user, err := s.whose(r, who, auth.RoleAdmin)
+	user, err := s.whose(r, auth.RoleAdmin)
 	if err != nil {
 		return err
 	}
@@ -103,11 +99,7 @@ func (s *Server) knownDevice(r *http.Request, user string) (name string, known b
 
 // cost is GET /v1/devices/{device}/cost.
 func (s *Server) cost(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.login(r)
-	if err != nil {
-		return err
-	}
-	user, err := s.whose(r, who, auth.RoleApp, auth.RoleAdmin)
+	user, err := s.whose(r, auth.RoleApp, auth.RoleAdmin)
 	if err != nil {
 		return err
 	}

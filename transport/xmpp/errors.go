@@ -65,6 +65,21 @@ func (f fault) append(b []byte) []byte {
 	return append(b, "</error>"...)
 }
 
+// local returns what e, a stanza from this client, is addressed to. An address
+// that is none, or at another server, is refused.
+func (x *client) local(e stream.Element, to string) (a address.Address, ok bool) {
+	a, err := x.s.parse(to)
+	switch {
+	case err != nil:
+		x.refuse(e, jidMalformed)
+	case a.Domain != x.s.domain:
+		x.refuse(e, remoteNotFound)
+	default:
+		return a, true
+	}
+	return a, false
+}
+
 // refuse answers e, a stanza from this client, with an error. An error is
 // never answered with one.
 func (x *client) refuse(e stream.Element, f fault) {

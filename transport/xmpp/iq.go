@@ -29,15 +29,11 @@ func (x *client) iq(e stream.Element) {
 	}
 	to := x.bare
 	if v, ok := e.RawAttr("to"); ok && string(v) != x.bare {
-		a, err := x.s.parse(e.Attr("to"))
-		switch {
-		case err != nil:
-			x.refuse(e, jidMalformed)
+		a, ok := x.local(e, e.Attr("to"))
+		if !ok {
 			return
-		case a.Domain != x.s.domain:
-			x.refuse(e, remoteNotFound)
-			return
-		case a.User != "" && a.Device != "":
+		}
+		if a.User != "" && a.Device != "" {
 			x.route(e, a.Bare(), a.Device, a.String())
 			return
 		}

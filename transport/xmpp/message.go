@@ -110,15 +110,11 @@ func (x *client) message(e stream.Element, num uint32) {
 	if _, ok := e.RawAttr("to"); ok {
 		to = e.Attr("to")
 	}
-	a, err := x.s.parse(to)
-	switch {
-	case err != nil:
-		x.refuse(e, jidMalformed)
+	a, ok := x.local(e, to)
+	if !ok {
 		return
-	case a.Domain != x.s.domain:
-		x.refuse(e, remoteNotFound)
-		return
-	case a.User == "":
+	}
+	if a.User == "" {
 		x.refuse(e, serviceUnavailable)
 		return
 	}

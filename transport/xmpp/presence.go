@@ -182,16 +182,9 @@ func (r *resource) unavailable() {
 
 // presenceTowards handles a presence with an address.
 func (x *client) presenceTowards(e stream.Element, kind string) {
-	a, err := x.s.parse(e.Attr("to"))
-	switch {
-	case err != nil:
-		x.refuse(e, jidMalformed)
+	a, ok := x.local(e, e.Attr("to"))
+	if !ok || a.User == "" { // to the server: it has no use for it
 		return
-	case a.Domain != x.s.domain:
-		x.refuse(e, remoteNotFound)
-		return
-	case a.User == "":
-		return // to the server: it has no use for it
 	}
 	switch kind {
 	case "subscribe", "subscribed", "unsubscribe", "unsubscribed":

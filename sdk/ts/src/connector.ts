@@ -248,8 +248,8 @@ export class Connector {
     if (end.code === 'network' || end.code === 'place' || back || (end.unheard && this.#online)) wait = 0;
     if (!this.#online) this.#tries++;
     this.#online = false;
+    this.#alarm.set(now + wait); // first: who is told may want it sooner
     this.#become({ state: 'waiting', again: wait, way: this.way.name, reason: { code: end.code as EndCode, text: end.text } });
-    this.#alarm.set(now + wait);
   }
 
   /** Whether there is no use in coming back. */

@@ -32,6 +32,7 @@ export class Identity {
       return { user: c.user, password: c.password };
     }
     const token = typeof c.token === 'string' ? c.token : await within(this.#clock, tokenTime, 'to bring a token', c.token());
+    if (typeof token !== 'string' || token === '') throw new TypeError('there was no token');
     const sub = subject(token);
     this.whose = sub === undefined ? '' : `token of ${sub}`;
     return { token };

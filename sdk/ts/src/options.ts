@@ -58,8 +58,11 @@ const defaultMaxMessage = 16 << 20;
 const defaultPort = 7400;
 
 export function connectOn(platform: Platform, o: Options): Client {
+  const { maxMessage = defaultMaxMessage, hold } = o;
+  if (!(Number.isSafeInteger(maxMessage) && maxMessage > 0)) throw new RangeError(`maxMessage is a number of bytes: ${maxMessage}`);
+  if (hold !== undefined && !(Number.isSafeInteger(hold) && hold >= 0)) throw new RangeError(`hold is a number of milliseconds: ${hold}`);
   const prefix = randomPrefix();
-  const link = { clock: realClock, prefix, agent, maxMessage: o.maxMessage ?? defaultMaxMessage, deflate: platformDeflate() };
+  const link = { clock: realClock, prefix, agent, maxMessage, deflate: platformDeflate() };
   const WebSocket = o.WebSocket ?? platform.WebSocket;
   const fetch = o.fetch ?? globalThis.fetch.bind(globalThis);
   const webSocket = (url: URL): Way[] =>
@@ -91,7 +94,7 @@ export function connectOn(platform: Platform, o: Options): Client {
   return new Client(
     {
       credentials: credentials(o), device: o.device ?? platform.device, network: o.network ?? '', store: o.store ?? memoryStore(), trace: o.trace,
-      ...(o.hold === undefined ? {} : { hold: o.hold }), holdNormal: o.holdNormal ?? false, ...(o.showTo ? { showTo: o.showTo } : {}),
+      ...(hold === undefined ? {} : { hold }), holdNormal: o.holdNormal ?? false, ...(o.showTo ? { showTo: o.showTo } : {}),
     },
     { ways, clock: realClock, random: Math.random, prefix },
   );

@@ -309,8 +309,7 @@ export class Session {
         return this.#on.message(m);
       }
       case 'trimmed':
-        this.#reader!.place += f.step;
-        this.#brought = this.#reader!.place;
+        this.#brought = this.#reader!.trimmed(f.step);
         return this.#on.trimmed(this.#brought);
       case 'stored':
         for (const r of f.runs) {

@@ -202,6 +202,12 @@ test('the reasons that an application may be told are those of the protocol, and
   assert.ok(refused.length > 0 && closed.length > 0);
 });
 
+test('a place stays within what a number holds', () => {
+  const r = new MsgReader(Number.MAX_SAFE_INTEGER - 5, 0);
+  assert.equal(r.trimmed(5), Number.MAX_SAFE_INTEGER);
+  assert.throws(() => r.trimmed(1), ProtocolError);
+});
+
 test('urgency has four words', () => {
   for (const urgency of urgencyWords) {
     const f = whole(Uint8Array.from(encode({ ...newMsg({ n: 0 }), urgency }))).frame;

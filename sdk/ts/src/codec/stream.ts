@@ -47,7 +47,7 @@ export function stepId(prefix: string, last: number, step: number): { id: string
 
 /** Turns Msg frames into messages. */
 export class MsgReader {
-  /** The place of the last message, or of what was trimmed. */
+  /** Of the last message, or of what was trimmed. */
   place: number;
   #time: number;
   readonly #peers: { address: string; device: string; prefix: string; last: number }[] = [];
@@ -77,6 +77,12 @@ export class MsgReader {
     this.place = seq;
     this.#time = time;
     return m;
+  }
+
+  /** Passes over what is gone, and says up to which place. */
+  trimmed(step: number): number {
+    if (step > maxInt - this.place) throw malformed('place out of range');
+    return (this.place += step);
   }
 
   /** Says who sent a signal. */

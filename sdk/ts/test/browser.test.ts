@@ -2,15 +2,12 @@
 // connection that is cut and restored.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 
 import type * as sdk from '../src/index.js';
-import { launch, withoutChromium } from './support/chromium.js';
-import { here } from './support/paths.js';
+import { launch, serve, served, withoutChromium } from './support/chromium.js';
 import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
 const without = withoutServer || withoutChromium;
@@ -33,14 +30,9 @@ describe('in a page of Chromium', { skip: without, timeout: 240_000 }, () => {
   before(async () => {
     server = await Posthouse.open();
     proxy = await Proxy.open(server.http);
-    browser = await launch();
+    browser = await launch(served);
     context = await browser.newContext();
-    // The page and the SDK come from where the server is, so that they are of its origin.
-    proxy.page = (path) => {
-      if (path === '/page.html') return { type: 'text/html', body: '<!doctype html><title>test</title>' };
-      if (!path.startsWith('/sdk/')) return undefined;
-      return { type: 'text/javascript', body: readFileSync(join(here, 'build', 'src', path.slice('/sdk/'.length)), 'utf8') };
-    };
+    await serve(context);
   });
   after(async () => {
     await browser?.close();

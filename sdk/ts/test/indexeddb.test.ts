@@ -1,15 +1,12 @@
 // The store in the browser, in a page of headless Chromium.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import type { Browser, Page } from 'playwright-core';
 
 import type * as sdk from '../src/index.js';
-import { launch, withoutChromium } from './support/chromium.js';
-import { here } from './support/paths.js';
+import { launch, serve, withoutChromium } from './support/chromium.js';
 
 interface Global {
   open: (name: string) => sdk.Store;
@@ -28,18 +25,14 @@ describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () 
   async function fresh(script = ''): Promise<void> {
     const context = await browser.newContext();
     await context.addInitScript(script);
+    await serve(context);
     page = await context.newPage();
-    await page.route('http://localhost:1/**', (route) => {
-      const { pathname } = new URL(route.request().url());
-      if (pathname === '/') return route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>test</title>' });
-      return route.fulfill({ contentType: 'text/javascript', body: readFileSync(join(here, 'build', 'src', pathname), 'utf8') });
-    });
     await load();
   }
   async function load(): Promise<void> {
-    await page.goto('http://localhost:1/');
+    await page.goto('http://localhost:1/page.html');
     await page.evaluate(async () => {
-      const { indexedDBStore } = (await import('/index.js' as string)) as typeof sdk;
+      const { indexedDBStore } = (await import('/sdk/index.js' as string)) as typeof sdk;
       const g = globalThis as unknown as Global;
       g.open = indexedDBStore;
       g.entry = (id, data = [1, 0, 255]) => ({ id, to: 'bob', type: '', data: Uint8Array.from(data), urgency: 'high', expires: 7, attrs: [['a', 'b']] });

@@ -14,7 +14,7 @@ import type { Browser, Page } from 'playwright-core';
 
 import { type Client, connect } from '../src/node/index.js';
 import type * as sdk from '../src/index.js';
-import { launch, withoutChromium } from './support/chromium.js';
+import { launch, serve, served, withoutChromium } from './support/chromium.js';
 import { here } from './support/paths.js';
 import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
@@ -109,17 +109,13 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
       // The browser takes this certificate and no other that is not trusted.
       const key = new X509Certificate(readFileSync(server.certificate)).publicKey.export({ type: 'spki', format: 'der' });
       browser = await launch(
-        '--disable-features=LocalNetworkAccessChecks', // the page is not known to come from this machine
+        served,
         `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`,
       );
-      page = await (await browser.newContext()).newPage();
+      const context = await browser.newContext();
+      await serve(context); // of the server's origin; what they ask for is the server's
+      page = await context.newPage();
       page.on('pageerror', (e) => console.error('in the page:', e));
-      // The page and the SDK are of the server's origin; what they ask for is the server's.
-      await page.route(/\/(page\.html|sdk\/.*)$/, (route) => {
-        const { pathname } = new URL(route.request().url());
-        if (pathname === '/page.html') return route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>test</title>' });
-        return route.fulfill({ contentType: 'text/javascript', body: readFileSync(join(here, 'build', 'src', pathname.slice('/sdk/'.length)), 'utf8') });
-      });
       await page.goto(`https://localhost:${proxy.port}/page.html`);
     });
     after(async () => browser?.close());

@@ -107,8 +107,6 @@ export class Proxy {
   noUpgrade = false;
   /** A pair is cut after so many bytes of the client's. */
   budget = Infinity;
-  /** Pages that it serves itself. */
-  page: (path: string) => { type: string; body: string } | undefined = () => undefined;
 
   private constructor(target: number) {
     this.#target = target;
@@ -135,13 +133,7 @@ export class Proxy {
     this.#pairs.add(pair);
     let left = this.budget;
     client.on('data', (b) => {
-      const text = b.toString('latin1');
-      const page = this.page(/^GET (\S+) /.exec(text)?.[1] ?? '');
-      if (page) {
-        client.end(`HTTP/1.1 200 OK\r\nContent-Type: ${page.type}; charset=utf-8\r\nConnection: close\r\n\r\n${page.body}`);
-        return;
-      }
-      if (this.noUpgrade && /^upgrade: websocket/im.test(text)) {
+      if (this.noUpgrade && /^upgrade: websocket/im.test(b.toString('latin1'))) {
         client.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
         return;
       }

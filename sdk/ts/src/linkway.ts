@@ -130,6 +130,7 @@ class Link implements Connection {
   readonly #alarm: Alarm;
   readonly #deflate: Deflate | undefined;
   #packing: Packing[] = []; // oldest first
+  #address = ''; // of the account
   #ended = false;
   #end: End | undefined;
 
@@ -166,8 +167,6 @@ class Link implements Connection {
     if (line.state === 'open') this.#do((now) => this.#session.open(now));
     if (line.state === 'closed') queueMicrotask(() => this.#finish(lost('the connection did not stay')));
   }
-
-  #address = '';
 
   #welcomed(w: Welcome, asked: number | undefined): void {
     this.#address = w.address ?? '';

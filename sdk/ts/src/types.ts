@@ -61,7 +61,7 @@ export class Message {
    */
   readonly left: number;
 
-  constructor(m: Omit<Message, 'body' | 'json'>) {
+  constructor(m: Omit<Message, 'attr' | 'body' | 'json'>) {
     this.seq = m.seq;
     this.prev = m.prev;
     this.id = m.id;
@@ -75,6 +75,11 @@ export class Message {
     this.attrs = m.attrs;
     this.data = m.data;
     this.left = m.left;
+  }
+
+  /** The value of the first property of a name. */
+  attr(name: string): string | undefined {
+    return this.attrs.find(([n]) => n === name)?.[1];
   }
 
   /** The data as text. */

@@ -149,6 +149,7 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
       const [m, n] = r.messages;
       assert.deepEqual([m!.id, m!.from, m!.to, m!.type, m!.seq], [receipt.id, 'alice@localhost', 'bob@localhost', 'text/plain; charset=utf-8', receipt.seq]);
       assert.deepEqual([n!.type, n!.urgency, n!.attrs, [...n!.data]], ['application/cbor', 'high', [['zone', 'b'], ['lang', 'fr'], ['zone', 'a']], [0, 255, 10]]);
+      assert.deepEqual([n!.attr('zone'), n!.attr('none')], ['b', undefined]);
       assert.ok(n!.expires!.getTime() > n!.time.getTime());
       assert.equal(bob.state.way, way);
       assert.equal(alice.address, 'alice@localhost');

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -149,9 +150,12 @@ func (s *server) run(args ...string) {
 	if !ok {
 		s.t.Fatalf("the server did not open:\n%s\n%s", text, s.errs)
 	}
-	s.addr = map[string]string{}
+	addr := map[string]string{}
 	for _, m := range openLine.FindAllStringSubmatch(text, -1) {
-		s.addr[m[1]] = m[2]
+		addr[m[1]] = m[2]
+	}
+	if !maps.Equal(addr, s.addr) { // else others may be asking at the same addresses
+		s.addr = addr
 	}
 }
 

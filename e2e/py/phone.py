@@ -40,13 +40,13 @@ class Client(mqtt.Client):
     def _sock_send(self, buf):
         try:
             return super()._sock_send(buf)
-        except ssl.SSLEOFError as e:
+        except ssl.SSLError as e:
             raise ConnectionError(str(e)) from e
 
     def _sock_recv(self, size):
         try:
             return super()._sock_recv(size)
-        except ssl.SSLEOFError as e:
+        except ssl.SSLError as e:
             raise ConnectionError(str(e)) from e
 
 

@@ -3,9 +3,11 @@ package nat
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +61,7 @@ func need(t *testing.T) {
 	}
 	out, err := exec.Command("bash", "./carrier-nat.sh", "check").CombinedOutput()
 	if err == nil {
+		sweep()
 		return
 	}
 	if os.Getenv("NAT_LAB") == "optional" {
@@ -66,6 +69,27 @@ func need(t *testing.T) {
 	}
 	t.Fatal("no carrier NAT here (NAT_LAB=optional would skip this): " + strings.TrimSpace(string(out)))
 }
+
+// named is what a lab of this process is called, so that two runs do not take
+// each other's down.
+func named(what any) string { return fmt.Sprintf("phnat%d-%v", os.Getpid(), what) }
+
+var left = regexp.MustCompile(`(?m)^(phnat(\d+)-\w+)-nat\b`)
+
+// sweep takes down what runs have left that were killed.
+var sweep = sync.OnceFunc(func() {
+	out, err := exec.Command("ip", "netns", "list").Output()
+	if err != nil {
+		return
+	}
+	for _, m := range left.FindAllStringSubmatch(string(out), -1) {
+		if _, err := os.Stat("/proc/" + m[2]); errors.Is(err, fs.ErrNotExist) {
+			down := exec.Command("bash", "./carrier-nat.sh", "down")
+			down.Env = append(os.Environ(), "P="+m[1])
+			down.Run() // what stays is in nobody's way
+		}
+	}
+})
 
 // lab is one NAT with a server behind it.
 type lab struct {
@@ -99,7 +123,6 @@ func (l *lab) do(args ...string) string {
 func build(t *testing.T, name string, idle time.Duration, mode string, radio *air) *lab {
 	t.Helper()
 	l := &lab{t: t, name: name, air: radio}
-	l.do("down") // what an interrupted run has left
 	t.Cleanup(func() { l.do("down") })
 	l.do("up")
 	l.do("tcp", fmt.Sprint(int(idle.Seconds())))

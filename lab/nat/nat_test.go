@@ -121,7 +121,7 @@ func TestCarrierNAT(t *testing.T) {
 		for i, sc := range scenarios() {
 			t.Run(fmt.Sprint(sc.name, ", ", sc.idle), func(t *testing.T) {
 				t.Parallel()
-				sc.run(t, fmt.Sprintf("phnat%d", i), &results)
+				sc.run(t, named(i), &results)
 			})
 		}
 	})
@@ -262,7 +262,7 @@ func (sc *scenario) vanished(t *testing.T, l *lab, bob *device) string {
 func TestServerNotices(t *testing.T) {
 	need(t)
 	t.Parallel()
-	l := build(t, "phnatdead", 5*second, "silent", nil)
+	l := build(t, named("dead"), 5*second, "silent", nil)
 	bob := l.start("srv", role{User: "bob", Device: "pc", To: "alice", Heartbeat: 20 * second})
 	l.start("cli1", role{User: "alice", Device: "phone", To: "bob", Heartbeat: time.Hour})
 	seen := func() bool { // the server's end of the phone's connection

@@ -138,7 +138,7 @@ func start(t *testing.T, args ...string) *server {
 	return s
 }
 
-// open has a line of what serve prints: a name and an address.
+// openLine is a line of what serve prints: a name and an address.
 var openLine = regexp.MustCompile(`(?m)^  (https?|mqtts?|mqtt-sn|xmpps?|links?) +(\S+:\d+)`)
 
 func (s *server) run(args ...string) {

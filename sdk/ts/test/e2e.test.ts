@@ -222,10 +222,9 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
     const program = `
       import { connect, fileStore } from ${JSON.stringify(pathToFileURL(join(here, 'build', 'src', 'node', 'index.js')).href)};
       const c = connect({ url: 'ws://127.0.0.1:1/link', user: 'alice', password: 'secret', device: 'killed', store: fileStore(${JSON.stringify(store)}) });
+      let queued = 0;
+      c.on('queued', () => ++queued === 3 && console.log('queued'));
       for (const body of ['one', 'two', 'three']) c.send({ to: 'bob', body });
-      await new Promise((r) => setTimeout(r, 50));
-      while (c.pending < 3) await new Promise((r) => setTimeout(r, 10));
-      console.log('queued');
       setInterval(() => {}, 1000);`;
     const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');

@@ -116,6 +116,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 	} else {
 		defer nc.Close()
 	}
+	waitFor(t, "a place is given back", func() bool { shaking, _, _ := l.Load(); return shaking < 2 })
 	if _, err := dial(t, l.Addr()); err != nil {
 		t.Errorf("when there was room: %v", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -128,21 +127,10 @@ func TestBridgeWebSocket(t *testing.T) {
 func TestBridgeCertificateReplaced(t *testing.T) {
 	old, now := newAuthority(t), newAuthority(t)
 	server := now.pair("b", x509.ExtKeyUsageServerAuth)
-	b := newHouse(t, plain())
-	defer b.stop()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() {
-		over <- b.srv.ServeTLS(ctx, ln, &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: now.pool(), ClientAuth: tls.RequireAndVerifyClientCert})
-	}()
-	defer func() { cancel(); <-over }()
+	addr := serveTLS(t, server, now.pool())
 	files := pemFiles(t, old, "bob")
 	log := runBridge(t, Bridge{
-		Name: "b", Address: "mqtts://" + ln.Addr().String(), CA: files.ca, Cert: files.cert, Key: files.key, ServerName: "localhost",
+		Name: "b", Address: "mqtts://" + addr, CA: files.ca, Cert: files.cert, Key: files.key, ServerName: "localhost",
 		Topics: []BridgeTopic{{Filter: "#", Direction: "both", QoS: 1}},
 	}, nil)
 	log.await(t, "unknown authority")

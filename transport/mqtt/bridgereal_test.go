@@ -104,21 +104,10 @@ func TestBridgeTLS(t *testing.T) {
 	text, _ := os.ReadFile(certFile)
 	pool.AppendCertsFromPEM(text)
 
-	b := newHouse(t, plain())
-	defer b.stop()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() {
-		over <- b.srv.ServeTLS(ctx, ln, &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
-	}()
-	defer func() { cancel(); <-over }()
+	addr := serveTLS(t, pair, pool)
 
 	good := Bridge{
-		Name: "b", Address: "mqtts://" + ln.Addr().String(), CA: certFile, Cert: certFile, Key: keyFile, ServerName: "b.example.org",
+		Name: "b", Address: "mqtts://" + addr, CA: certFile, Cert: certFile, Key: keyFile, ServerName: "b.example.org",
 		Topics: []BridgeTopic{{Filter: "#", Direction: "both", QoS: 1}},
 	}
 	noName, noCert, noCA := good, good, good
@@ -137,6 +126,25 @@ func TestBridgeTLS(t *testing.T) {
 		t.Log(name)
 		runBridge(t, c.Bridge, nil).await(t, c.log)
 	}
+}
+
+// serveTLS runs a house, until the end of the test, that asks for a certificate
+// of one of the authorities, and returns its address.
+func serveTLS(t *testing.T, cert tls.Certificate, clients *x509.CertPool) string {
+	t.Helper()
+	b := newHouse(t, plain())
+	t.Cleanup(func() { b.stop() })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() {
+		over <- b.srv.ServeTLS(ctx, ln, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert})
+	}()
+	t.Cleanup(func() { cancel(); <-over })
+	return ln.Addr().String()
 }
 
 // runBridge runs a house with a bridge until the end of the test.

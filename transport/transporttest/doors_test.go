@@ -106,17 +106,24 @@ func TestDoors(t *testing.T) {
 
 func TestMatrix(t *testing.T) { Matrix(t, doors, open) }
 
+// enter connects alice by a door, as a device of its name.
+func enter(t *testing.T, h *House, d Door) client.Mailbox {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	mb, err := d.Dial(ctx, h, "alice", d.Name)
+	if err != nil {
+		t.Fatalf("%s: %v", d.Name, err)
+	}
+	return mb
+}
+
 // What one door says to stay alive is its own business; that everything ends
 // when the server does is not.
 func TestDrainWithEveryDoorInUse(t *testing.T) {
 	h := open(t)
 	for _, d := range doors {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		mb, err := d.Dial(ctx, h, "alice", d.Name)
-		cancel()
-		if err != nil {
-			t.Fatalf("%s: %v", d.Name, err)
-		}
+		mb := enter(t, h, d)
 		defer mb.Close()
 	}
 	if err := h.Drain(); err != nil {
@@ -130,12 +137,7 @@ func TestSessionsAreLogged(t *testing.T) {
 	var log bytes.Buffer // slog writes one line at a time, and it is read when all has ended
 	h := openWith(t, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, d := range doors {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		mb, err := d.Dial(ctx, h, "alice", d.Name)
-		cancel()
-		if err != nil {
-			t.Fatalf("%s: %v", d.Name, err)
-		}
+		mb := enter(t, h, d)
 		mb.Close()
 	}
 	if err := h.Drain(); err != nil {

@@ -13,6 +13,11 @@ interface Global {
   entry: (id: string, data?: number[]) => sdk.Entry;
 }
 
+interface Puts {
+  done?: () => void;
+  stop?: boolean;
+}
+
 describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () => {
   let browser: Browser;
   let page: Page;
@@ -88,6 +93,30 @@ describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () 
       return (await open('alice').load()).outbox.map((e) => e.id);
     });
     assert.deepEqual(ids, ['2']);
+  });
+
+  test('goes on when the browser closes the database in the middle of changes, again and again', async () => {
+    await fresh();
+    const puts = page.evaluate(async () => {
+      const g = globalThis as unknown as Global & Puts;
+      const s = g.open('alice');
+      await s.load();
+      let n = 0;
+      while (!g.stop) {
+        await s.put(g.entry(`${++n}`));
+        g.done?.();
+      }
+      await s.put(g.entry('last'));
+      await s.close();
+      return (await g.open('alice').load()).outbox.at(-1)?.id;
+    });
+    const cdp = await page.context().newCDPSession(page);
+    for (let i = 0; i < 50; i++) {
+      await Promise.race([puts, page.evaluate(() => new Promise<void>((done) => Object.assign(globalThis, { done })))]);
+      await cdp.send('Storage.clearDataForOrigin', { origin: 'http://localhost:1', storageTypes: 'indexeddb' });
+    }
+    await page.evaluate(() => Object.assign(globalThis, { stop: true }));
+    assert.equal(await puts, 'last');
   });
 
   test('two at a time, where nothing keeps them apart, lose nothing', async () => {

@@ -1,8 +1,11 @@
 import { Batches } from './batches.js';
 import type { Entry, State, Store } from './store.js';
 
+/** In the order of putting, and no page's the same as another's. */
+type Key = [n: number, store: number];
+
 interface Row {
-  n: number;
+  n: Key;
   entry: Entry;
 }
 
@@ -12,6 +15,10 @@ interface Change {
   make(t: IDBTransaction): void;
 }
 
+/** What an access to a database that the browser closes fails with. WebKit says UnknownError. */
+const closing = new Set(['InvalidStateError', 'AbortError', 'UnknownError']);
+const maxTries = 6;
+
 /**
  * A store in the browser, under a name: one for each account and device. Where
  * the browser has Web Locks, which it has on https and on localhost, a second
@@ -19,38 +26,43 @@ interface Change {
  * gone.
  */
 export function indexedDBStore(name: string): Store {
-  let db: Promise<IDBDatabase> | undefined;
+  let db: Promise<Opened> | undefined;
   let last = 0;
   let unlock: (() => void) | undefined;
   const closed = new AbortController();
-  const numbers = new Map<string, number>(); // of rows, by the message's id
+  const mine = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const keys = new Map<string, Key>(); // of rows, by the message's id
 
-  const database = (): Promise<IDBDatabase> => (db ??= open(name));
-  const begin = async (...of: Parameters<IDBDatabase['transaction']>): Promise<IDBTransaction> => {
-    try {
-      return (await database()).transaction(...of);
-    } catch {
-      db = undefined; // the browser has closed it: that happens to pages that sleep
-      return (await database()).transaction(...of);
-    }
-  };
-  const commit = async (changes: Change[]): Promise<void> => {
-    const durability = changes.some((c) => c.strict) ? 'strict' : 'relaxed'; // strict waits for the disk
-    const t = await begin(['state', 'outbox'], 'readwrite', { durability });
-    return new Promise((resolve, reject) => {
-      t.oncomplete = () => resolve();
-      t.onabort = () => reject(t.error ?? new Error('the transaction was aborted'));
-      for (const c of changes) c.make(t);
-    });
-  };
-  const batches = new Batches<Change>(async (changes) => {
-    for (;;) {
+  /**
+   * Does the work in a transaction. The browser may close the database before
+   * it or in its middle: it does so to pages that sleep and to a site whose
+   * data is cleared. Then the work is done again, with the database opened anew.
+   */
+  const within = async <T>(work: (t: IDBTransaction) => Promise<T>, ...how: [IDBTransactionMode?, IDBTransactionOptions?]): Promise<T> => {
+    for (let tries = 1; ; tries++) {
       try {
-        return await commit(changes);
+        const { database, closed } = await (db ??= open(name));
+        return await Promise.race([work(database.transaction(['state', 'outbox'], ...how)), closed]);
       } catch (e) {
-        if ((e as Error).name !== 'ConstraintError') throw e; // else another page, without Web Locks, has used a number
+        if (!closing.has((e as Error).name) || tries === maxTries) throw e;
+        await close();
+        await new Promise((resolve) => setTimeout(resolve, (tries - 1) * 100)); // it may still be at it
       }
     }
+  };
+  const close = async (): Promise<void> => {
+    (await db?.catch(() => undefined))?.database.close();
+    db = undefined;
+  };
+  const batches = new Batches<Change>((changes) => {
+    const make = (t: IDBTransaction): Promise<void> =>
+      new Promise((resolve, reject) => {
+        t.oncomplete = () => resolve();
+        t.onabort = () => reject(t.error ?? new Error('the transaction was aborted'));
+        for (const c of changes) c.make(t);
+      });
+    const durability = changes.some((c) => c.strict) ? 'strict' : 'relaxed'; // strict waits for the disk
+    return within(make, 'readwrite', { durability });
   });
 
   return {
@@ -58,52 +70,60 @@ export function indexedDBStore(name: string): Store {
       unlock = await lock(`posthouse:${name}`, closed.signal, waits);
       if (closed.signal.aborted) unlock();
       closed.signal.throwIfAborted();
-      const t = await begin(['state', 'outbox']);
-      const [state, rows] = await Promise.all([
-        result<State | undefined>(t.objectStore('state').get('state')),
-        result<Row[]>(t.objectStore('outbox').getAll()),
-      ]);
+      const [state, rows] = await within((t) =>
+        Promise.all([
+          result<State | undefined>(t.objectStore('state').get('state')),
+          result<Row[]>(t.objectStore('outbox').getAll()),
+        ]),
+      );
       for (const r of rows) {
-        numbers.set(r.entry.id, r.n);
-        last = r.n;
+        keys.set(r.entry.id, r.n);
+        last = r.n[0];
       }
       return { state: state ?? {}, outbox: rows.map((r) => r.entry) };
     },
     // If it is lost with the machine's power, a message comes again.
     save: (state) => batches.add({ strict: false, make: (t) => t.objectStore('state').put(state, 'state') }),
     put(entry) {
-      const make = (t: IDBTransaction) => {
-        numbers.set(entry.id, ++last);
-        t.objectStore('outbox').add({ n: last, entry });
-      };
-      return batches.add({ strict: true, make });
+      const n: Key = [++last, mine];
+      keys.set(entry.id, n);
+      // What is made twice is one row.
+      return batches.add({ strict: true, make: (t) => t.objectStore('outbox').put({ n, entry }) });
     },
     // If it is lost the message is sent again, and stored once.
     async remove(id) {
-      let n: number | undefined;
-      const make = (t: IDBTransaction) => {
-        n = numbers.get(id);
-        if (n !== undefined) t.objectStore('outbox').delete(n);
-      };
-      await batches.add({ strict: false, make });
-      if (numbers.get(id) === n) numbers.delete(id); // or it was put again since
+      const n = keys.get(id);
+      if (n === undefined) return;
+      keys.delete(id);
+      await batches.add({ strict: false, make: (t) => t.objectStore('outbox').delete(n) });
     },
     async close() {
       closed.abort(); // if it still waits for the lock
       await batches.idle();
-      (await db?.catch(() => undefined))?.close();
+      await close();
       unlock?.();
     },
   };
 }
 
-function open(name: string): Promise<IDBDatabase> {
+interface Opened {
+  database: IDBDatabase;
+  /** Rejects when the browser closes it. Chromium may tell this and nothing of the transaction under way. */
+  closed: Promise<never>;
+}
+
+async function open(name: string): Promise<Opened> {
   const r = indexedDB.open(`posthouse:${name}`, 1);
   r.onupgradeneeded = () => {
     r.result.createObjectStore('state');
     r.result.createObjectStore('outbox', { keyPath: 'n' });
   };
-  return result(r);
+  const database = await result(r);
+  const closed = new Promise<never>((_, reject) => {
+    database.onclose = () => reject(new DOMException('the browser has closed the database', 'AbortError'));
+  });
+  closed.catch(() => {}); // nobody may be at work
+  return { database, closed };
 }
 
 function result<T>(r: IDBRequest<T>): Promise<T> {

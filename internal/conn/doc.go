@@ -45,6 +45,11 @@
 // deadline into the past, at most once per sleep. One reading of the clock
 // serves a round.
 //
+// To wake a loop costs as much as a dozen messages. So a little work for one
+// that sleeps is left to one that is awake, which does it when its own is done,
+// or wakes the other if its own is not: at a low rate a message that comes in
+// on one loop and goes out on another is the work of one thread.
+//
 // # Who may touch what
 //
 // Everything of a Conn belongs to its driver, so the normal path takes no lock.

@@ -17,6 +17,7 @@ const (
 	readSize   = 64 << 10  // read from a socket at once
 	roundBytes = 512 << 10 // received before what it led to is sent
 	maxEvents  = 256
+	little     = 8 // connections with work, for which a loop is not woken
 )
 
 // loop serves connections on one goroutine. A round is: wait for events; hand
@@ -25,13 +26,18 @@ const (
 // send. Sockets are level-triggered: one read for each a round, so a busy one
 // does not keep others waiting, and what is left makes the next round begin at
 // once.
+//
+// A loop that sleeps while another is awake is not woken for a little work: the
+// other does it before it sleeps itself. Who serves a loop owns it.
 type loop struct {
+	own    sync.Mutex // held by who serves the loop: its goroutine unless that sleeps, or who helps
 	all    *loops
 	ep     int                // sockets with their descriptor as data, listeners with -1-index
 	file   *os.File           // ep
 	raw    syscall.RawConn    // ep
 	until  time.Time          // deadline of file as it was set last
 	found  int                // events, when it has slept
+	closed bool               // sockets were closed while it slept
 	check  func(uintptr) bool // looks; made once
 	events [maxEvents]unix.EpollEvent
 	buf    []byte // what was read
@@ -49,7 +55,8 @@ type loop struct {
 
 	load atomic.Int32 // connections
 
-	asleep atomic.Bool // waits, or is about to: ring the bell
+	asleep atomic.Bool // waits, or is about to: others do its work or ring the bell
+	left   atomic.Bool // there is work that is left to a loop that is awake
 	mu     sync.Mutex
 	queue  []*Conn  // guarded by mu; whose pending is not zero
 	jobs   []func() // guarded by mu; to be called on the loop
@@ -82,6 +89,8 @@ func (l *loop) free() { l.file.Close() }
 func (l *loop) run() {
 	defer l.all.running.Done()
 	defer l.free()
+	l.own.Lock()
+	defer l.own.Unlock()
 	for !l.over {
 		n := l.wait()
 		l.now = time.Now()
@@ -97,6 +106,7 @@ func (l *loop) run() {
 			}
 			if l.got > roundBytes {
 				l.settle()
+				l.all.wakeLeft()
 			}
 		}
 		l.settle()
@@ -106,34 +116,52 @@ func (l *loop) run() {
 		l.wheel.advance(l.now.UnixNano())
 		l.settle()
 	}
+	l.all.awake.Add(-1)
 }
 
 // wait returns how many events there are. While there is work it only looks,
 // and lets other goroutines of the process have their turn.
 func (l *loop) wait() int {
 	if n := l.look(); n > 0 {
+		l.all.wakeLeft()
 		runtime.Gosched()
 		return n
+	}
+	if l.all.helpLeft(l.now) {
+		return 0
 	}
 	if at := l.wakeAt(); at != l.until {
 		l.until = at
 		l.file.SetReadDeadline(at)
 	}
+	l.found, l.closed = 0, false
 	l.asleep.Store(true)
-	l.mu.Lock()
-	work := len(l.queue) > 0 || len(l.jobs) > 0
-	l.mu.Unlock()
-	l.found = 0
-	if !work {
+	l.all.awake.Add(-1)
+	// From here on nobody leaves work to this loop, nor has it do its own.
+	if !l.waiting() && l.all.left.Load() == 0 {
+		l.own.Unlock()
 		// An error is that of the deadline: it is time, or someone has rung.
-		if l.raw.Read(l.check) != nil {
+		err := l.raw.Read(l.check)
+		l.own.Lock()
+		if err != nil {
 			l.until = past
 		}
 	}
+	l.all.awake.Add(1)
 	if !l.asleep.CompareAndSwap(true, false) {
 		l.until = past // someone has rung, or is just about to
 	}
+	if l.closed {
+		return 0 // what was found may be of a socket that had a number before its present owner: look again
+	}
 	return l.found
+}
+
+// waiting reports whether others have given the loop something to do.
+func (l *loop) waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) > 0 || len(l.jobs) > 0
 }
 
 // look asks for events without waiting. It does not tell the scheduler about
@@ -141,6 +169,26 @@ func (l *loop) wait() int {
 func (l *loop) look() int {
 	n, _ := epollNow(l.ep, l.events[:])
 	return n
+}
+
+// help does what is left to do for l, in place of its goroutine, which sleeps.
+func (l *loop) help(now time.Time) {
+	if !l.own.TryLock() {
+		l.ring() // it is about to sleep, or to look itself
+		return
+	}
+	l.now = now
+	l.mu.Lock()
+	q := l.queue
+	l.queue = l.spare[:0]
+	l.mu.Unlock()
+	l.work(q)
+	at := l.wakeAt()
+	sooner := !at.IsZero() && (l.until.IsZero() || at.Before(l.until))
+	l.own.Unlock()
+	if sooner || l.waiting() {
+		l.ring()
+	}
 }
 
 // past is a deadline that ends a sleep.
@@ -246,6 +294,12 @@ func (l *loop) settle() {
 	for _, job := range jobs {
 		job()
 	}
+	l.work(q)
+}
+
+// work calls those of q, which was the queue, and ends the round of each
+// connection that is dirty.
+func (l *loop) work(q []*Conn) {
 	for i, c := range q {
 		q[i] = nil
 		l.woken(c)
@@ -395,6 +449,7 @@ func (l *loop) bury() {
 	for i, c := range l.dead {
 		l.dead[i] = nil
 		unix.Close(int(c.fd))
+		l.closed = true
 		c.g.uncount(c)
 		l.load.Add(-1)
 		c.out.free()
@@ -417,7 +472,11 @@ func (l *loop) bury() {
 func (l *loop) post(c *Conn) {
 	l.mu.Lock()
 	l.queue = append(l.queue, c)
+	little := len(l.queue) <= little
 	l.mu.Unlock()
+	if little && l.asleep.Load() && l.all.leave(l) {
+		return
+	}
 	l.ring()
 }
 

@@ -21,6 +21,8 @@ type loops struct {
 	running sync.WaitGroup
 	nextUp  atomic.Uint32
 	shakes  shakes
+	awake   atomic.Int32 // loops
+	left    atomic.Int32 // loops whose left is set
 }
 
 func startLoops(cfg Config) (*loops, error) {
@@ -36,6 +38,7 @@ func startLoops(cfg Config) (*loops, error) {
 		}
 		ls.list = append(ls.list, l)
 	}
+	ls.awake.Store(int32(len(ls.list)))
 	for _, l := range ls.list {
 		ls.running.Add(1)
 		go l.run() // until stop
@@ -50,6 +53,40 @@ func (ls *loops) stop() {
 	ls.running.Wait()
 	ls.shakes.all.Wait()
 }
+
+// leave leaves the work of l, which sleeps, to a loop that is awake. It reports
+// false if there is none.
+func (ls *loops) leave(l *loop) bool {
+	if ls.awake.Load() == 0 {
+		return false
+	}
+	if l.left.CompareAndSwap(false, true) {
+		ls.left.Add(1)
+	}
+	return ls.awake.Load() > 0 // and so looks at left before it sleeps
+}
+
+// taken calls f for the loops that have work that was left.
+func (ls *loops) taken(f func(*loop)) bool {
+	if ls.left.Load() == 0 {
+		return false
+	}
+	for _, l := range ls.list {
+		if l.left.CompareAndSwap(true, false) {
+			ls.left.Add(-1)
+			f(l)
+		}
+	}
+	return true
+}
+
+// helpLeft does what was left to do.
+func (ls *loops) helpLeft(now time.Time) bool {
+	return ls.taken(func(l *loop) { l.help(now) })
+}
+
+// wakeLeft is for a loop that has enough to do.
+func (ls *loops) wakeLeft() { ls.taken((*loop).ring) }
 
 func (ls *loops) drain(g *group) {
 	ls.table.each(func(c *Conn) {

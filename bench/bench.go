@@ -266,13 +266,13 @@ func (r *run) flow(ctx context.Context, res *Result, senders, fan int) error {
 		<-ctx.Done()
 		r.closeAll() // unblocks readers
 	}()
-	for _, l := range lanes {
+	for i, l := range lanes {
 		for _, c := range l.receivers {
 			wg.Go(func() { errs <- l.receive(ctx, c) })
 		}
 		wg.Go(func() { errs <- l.listen(ctx) })
 		wg.Go(func() {
-			if err := l.send(ctx, start); err != nil {
+			if err := l.send(ctx, start.Add(r.phase(i))); err != nil {
 				errs <- err
 				cancel()
 			}

@@ -45,15 +45,26 @@ func (l *lane) ahead() int64 {
 	return sent - over
 }
 
+// pace is the time between two messages of a lane; zero is as fast as it goes.
+func (r *run) pace() time.Duration {
+	if r.Scenario != "rate" {
+		return 0
+	}
+	return time.Second * time.Duration(r.Pairs) / time.Duration(r.Rate)
+}
+
+// phase is when lane i begins: the messages of all lanes are evenly spread.
+// Sent at once each time, what is measured would be how a burst is worked off.
+func (r *run) phase(i int) time.Duration {
+	return r.pace() * time.Duration(i) / time.Duration(r.Pairs)
+}
+
 func (l *lane) send(ctx context.Context, start time.Time) error {
 	payload := make([]byte, l.r.Size)
 	for i := range payload {
 		payload[i] = 'x'
 	}
-	var pace time.Duration
-	if l.r.Scenario == "rate" {
-		pace = time.Second * time.Duration(l.r.Pairs) / time.Duration(l.r.Rate)
-	}
+	pace := l.r.pace()
 	for n := int64(0); ctx.Err() == nil; {
 		can := int64(l.r.Window) - l.ahead()
 		if pace > 0 {

@@ -59,6 +59,11 @@ func (l *link) deliver() {
 	}
 }
 
+// fits reports whether n bytes more stay within what room allows.
+func (l *link) fits(n int) bool {
+	return int64(l.sent-l.freed)+int64(n) <= int64(l.window) && l.c.Room() >= n
+}
+
 // room reports whether a message may be sent now. If not, it is an
 // acknowledgement that makes room, or the engine, which wakes us.
 func (l *link) room() bool {
@@ -71,50 +76,59 @@ func (l *link) room() bool {
 
 // messages sends entries while there is room, and returns how many.
 func (l *link) messages(es []mailbox.Entry) (n int) {
-	var m frame.Message
-	me := l.s.Who().User
 	for n < len(es) && l.room() {
-		e := &es[n]
-		n++
-		m = frame.Message{
-			Seq: uint64(e.Seq), Prev: max(uint64(e.Prev), l.out.Place), ID: e.ID, From: e.From, Device: e.Device,
-			Time: e.Time.UnixMilli(), Media: e.Type, Urgency: urgency(e.Urgency), Body: e.Body,
-		}
-		if e.To != me {
-			m.To = e.To
-		}
-		if m.Media == mailbox.TypeText {
-			m.Media = ""
-		}
-		if !e.Expires.IsZero() {
-			m.Expires = e.Expires.UnixMilli()
-		}
-		for _, a := range e.Attrs {
-			if !router.Private(a.Name) {
-				m.Attrs = append(m.Attrs, frame.Attr(a))
-			}
-		}
-		if l.caps&frame.CapDeflate != 0 && len(e.Body) <= int(l.maxFrame) {
-			if z := l.d.deflated.get(e.Message); z != nil {
-				m.Deflated, m.Body = uint64(len(e.Body)), z
-			}
-		}
-		out := l.c.Out()
-		before := len(out)
-		out = l.out.Append(out, &m, int(l.maxFrame))
-		l.sent += uint32(len(out) - before)
-		if l.mark <= l.acked {
-			l.mark, l.marked = l.out.Place, l.sent
-		}
-		if l.d.traces {
-			if raw, _, err := frame.Next(out[before:], len(out)); err == nil {
-				l.trace("S", raw)
-			}
-		}
-		l.c.SetOut(out)
+		n += l.run(es[n:])
 	}
 	l.d.stats.messages.Add(uint64(n))
 	return n
+}
+
+// message sends one.
+func (l *link) message(e *mailbox.Entry) {
+	m := frame.Message{
+		Seq: uint64(e.Seq), Prev: max(uint64(e.Prev), l.out.Place), ID: e.ID, From: e.From, Device: e.Device,
+		Time: e.Time.UnixMilli(), Media: e.Type, Urgency: urgency(e.Urgency), Body: e.Body,
+	}
+	if e.To != l.s.Who().User {
+		m.To = e.To
+	}
+	if m.Media == mailbox.TypeText {
+		m.Media = ""
+	}
+	if !e.Expires.IsZero() {
+		m.Expires = e.Expires.UnixMilli()
+	}
+	for _, a := range e.Attrs {
+		if !router.Private(a.Name) {
+			m.Attrs = append(m.Attrs, frame.Attr(a))
+		}
+	}
+	if l.deflates() && len(e.Body) <= int(l.maxFrame) {
+		if z := l.d.deflated.get(e.Message); z != nil {
+			m.Deflated, m.Body = uint64(len(e.Body)), z
+		}
+	}
+	out := l.c.Out()
+	before := len(out)
+	out = l.out.Append(out, &m, int(l.maxFrame))
+	l.count(len(out) - before)
+	if l.d.traces {
+		if raw, _, err := frame.Next(out[before:], len(out)); err == nil {
+			l.trace("S", raw)
+		}
+	}
+	l.c.SetOut(out)
+}
+
+// deflates reports whether the client takes deflated bodies.
+func (l *link) deflates() bool { return l.caps&frame.CapDeflate != 0 }
+
+// count takes note of n bytes of messages sent.
+func (l *link) count(n int) {
+	l.sent += uint32(n)
+	if l.mark <= l.acked {
+		l.mark, l.marked = l.out.Place, l.sent
+	}
 }
 
 func urgency(u mailbox.Urgency) frame.Urgency {

@@ -102,7 +102,7 @@ func (l *link) next(buf []mailbox.Entry) ([]mailbox.Entry, error) {
 		h.err = nil
 		return nil, err
 	}
-	es, err := l.s.Next(buf, batch)
+	es, err := l.s.Next(buf, batch-int((l.out.Place+1)%runLength)) // and ends where runs do
 	if l.hold != nil && len(es) == 0 && err == nil {
 		l.hold.going = false
 	}

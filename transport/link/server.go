@@ -111,6 +111,7 @@ type Server struct {
 	probes   probes
 	shown    shown
 	deflated deflated
+	runs     runs
 }
 
 var _ transport.Server = (*Server)(nil)

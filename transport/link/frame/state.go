@@ -2,6 +2,7 @@ package frame
 
 import (
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -89,6 +90,40 @@ func (w *MsgWriter) peer(address, device, prefix string) (p Peer, k *known) {
 	k = &w.peers[w.next]
 	*k = known{hash: h}
 	return Peer{N: uint64(w.next), New: true, Address: address, Device: device, Prefix: prefix}, k
+}
+
+// Mark is what a MsgWriter remembered at a time. Two writers with the same mark
+// make the same frames of the same messages, and then have the same mark again.
+type Mark struct {
+	place uint64
+	time  int64
+	next  int
+	peers []known
+}
+
+// Mark returns what w remembers.
+func (w *MsgWriter) Mark() Mark {
+	return Mark{place: w.Place, time: w.Time, next: w.next, peers: slices.Clone(w.peers)}
+}
+
+// At reports whether w's mark is m.
+func (w *MsgWriter) At(m *Mark) bool {
+	return w.Place == m.place && w.Time == m.time && w.next == m.next && slices.Equal(w.peers, m.peers)
+}
+
+// Jump has w remember what m says.
+func (w *MsgWriter) Jump(m *Mark) {
+	w.Place, w.Time, w.next, w.peers = m.place, m.time, m.next, append(w.peers[:0], m.peers...)
+}
+
+// Hash is the same for writers with the same mark, and one more for the next
+// place.
+func (w *MsgWriter) Hash() uint64 {
+	h := uint64(0)
+	for _, k := range w.peers {
+		h = h*31 + k.hash
+	}
+	return h + w.Place
 }
 
 // Append appends m as a Msg frame to b. If its payload would be longer than

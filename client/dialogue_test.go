@@ -32,6 +32,9 @@ func TestSharedDialogues(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				p := &program{t: t, store: new(client.Memory)}
+				if name == "probing" {
+					p.answer = 10 * time.Second // so long the other SDK's probes wait; here it is learned
+				}
 				p.s.Do = p.do
 				if err := p.s.Hold(name, string(text)); err != nil {
 					t.Error(err)
@@ -47,6 +50,7 @@ type program struct {
 	t       *testing.T
 	s       stage.Stage
 	options map[string]string
+	answer  time.Duration // see link.Config
 	store   *client.Memory
 	runs    int
 	tokens  int
@@ -151,8 +155,7 @@ func (p *program) start() error {
 	}
 	way := func(name string) client.Way {
 		return link.Way(name, link.Config{
-			Dial: p.s.Dial(name, func() bool { return r.over.Err() == nil }), MaxMessage: 1 << 20,
-			Answer:     10 * time.Second, // as the other SDK; here it is learned
+			Dial: p.s.Dial(name, func() bool { return r.over.Err() == nil }), MaxMessage: 1 << 20, Answer: p.answer,
 			HoldNormal: o["normal"] == "1",
 			OnSignal: func(g link.Signal) {
 				body := ""

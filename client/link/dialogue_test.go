@@ -19,7 +19,7 @@ import (
 // Dialogues of the SDKs, held by a Mailbox alone, which comes back by itself.
 // The rest of them are about a store, several ways, a program that is killed:
 // client holds all of them with a Client.
-var shared = []string{"bad-server", "close-reasons", "deflate", "denied", "devices", "expired", "gap", "hello", "learning", "signals", "tokens"}
+var shared = []string{"bad-server", "close-reasons", "deflate", "denied", "devices", "doubt", "expired", "gap", "hello", "learning", "signals", "tokens"}
 
 func TestSharedDialogues(t *testing.T) {
 	for _, name := range shared {
@@ -97,7 +97,7 @@ func (a *app) do(words []string) error {
 func (a *app) connect(o map[string]string) {
 	cfg := Config{
 		Options: client.Options{User: o["user"], Password: o["password"], Token: o["token"], Device: o["device"]},
-		Network: o["network"], MaxMessage: 1 << 20, Answer: maxAnswer,
+		Network: o["network"], MaxMessage: 1 << 20,
 		Dial:  a.s.Dial("link", func() bool { return !a.over.Load() }),
 		OnGap: func(after, before uint64) { a.s.Tell("gap after %d before %d", after, before) },
 		OnSignal: func(g Signal) {

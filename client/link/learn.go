@@ -67,6 +67,7 @@ func (mb *Mailbox) NetworkChanged(name string) {
 		}
 	}
 	mb.net = name
+	mb.dropLocked() // it is on the network that was left
 	if mb.stopProbe != nil {
 		mb.stopProbe()
 	}
@@ -80,6 +81,7 @@ func (mb *Mailbox) NetworkChanged(name string) {
 		} else {
 			s.moved = true
 			s.nc.Close()
+			mb.pace = pace{}
 		}
 	}
 	if mb.stopConnect != nil {
@@ -253,14 +255,7 @@ func (mb *Mailbox) answerLocked() time.Duration {
 	if mb.cfg.Answer != 0 {
 		return mb.cfg.Answer
 	}
-	return min(max(4*mb.slowest+500*time.Millisecond, minAnswer), maxAnswer)
-}
-
-// answered takes note of how long an answer took. The slowest is forgotten slowly.
-func (mb *Mailbox) answered(d time.Duration) {
-	mb.mu.Lock()
-	mb.slowest = max(d, mb.slowest*7/8)
-	mb.mu.Unlock()
+	return mb.pace.dead()
 }
 
 // spokeLocked takes note that bytes go out, and of the silence before.
@@ -281,7 +276,9 @@ func (mb *Mailbox) heard(s *session) {
 	now := time.Now()
 	mb.mu.Lock()
 	if s.waits {
-		mb.slowest = max(now.Sub(s.pinged), mb.slowest*7/8)
+		mb.pace.answered(now.Sub(s.pinged))
+		mb.pace.late = 0
+		mb.dropLocked()
 		s.waits, s.patience = false, 0
 	}
 	if s.read = now; !s.asked.IsZero() {

@@ -90,16 +90,14 @@ type Config struct {
 	// not block.
 	ShowTo func(address string) bool
 	// Answer is how long the server may take to answer a heartbeat before the
-	// connection is given up and a new one made. Default four times as long
-	// as the slowest of late and half a second, within 1.5 and 10 s.
+	// connection is given up and a new one made. Default twice as long as an
+	// answer takes at most, by those of late, within 1.5 and 10 s.
 	Answer time.Duration
 	// Dial, if not nil, makes the connection instead of Addr.
 	Dial func(context.Context) (net.Conn, error)
 }
 
 const (
-	minAnswer         = 1500 * time.Millisecond
-	maxAnswer         = 10 * time.Second
 	defaultMaxMessage = 16 << 20
 	connectTime       = 15 * time.Second // for the network and the welcome
 	firstTime         = 4 * time.Second  // the same, when it has just been there; doubles
@@ -207,7 +205,8 @@ type Mailbox struct {
 	background  bool                     // guarded by mu
 	stopProbe   context.CancelFunc       // guarded by mu; nil while none runs
 	stopConnect context.CancelFunc       // guarded by mu; of the last attempt
-	slowest     time.Duration            // guarded by mu; answer of late
+	pace        pace                     // guarded by mu; of the server's answers
+	spare       *spare                   // guarded by mu; nil while there is no doubt
 	counts      Stats                    // guarded by mu
 }
 
@@ -324,7 +323,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			err = client.ErrClosed
 		}
 		if mb.way != nil {
-			mb.way.ended(s.network, quiet, o)
+			mb.way.ended(s.network, quiet, o, mb.takeSpare())
 			mb.stop() // for the probes
 			mb.fail(forClient(err))
 			return
@@ -378,6 +377,7 @@ func (mb *Mailbox) backOff(tries int, err error) time.Duration {
 func (mb *Mailbox) fail(err error) {
 	mb.mu.Lock()
 	mb.why = err
+	mb.dropLocked()
 	queue := mb.queue
 	mb.queue, mb.written = nil, 0
 	mb.mu.Unlock()

@@ -79,8 +79,7 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 	if err != nil {
 		return nil, err
 	}
-	begin := time.Now()
-	nc, err := mb.cfg.Dial(ctx)
+	nc, err := mb.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +87,9 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 	mb.introduce(hello, key)
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	s := &session{nc: nc, network: hello.Network, key: key, elsewhere: make(chan struct{}, 1), renewed: make(chan uint64, 1), ended: make(chan struct{})}
+	begin := time.Now()
 	err = mb.login(s, hello)
+	took := time.Since(begin)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -97,8 +98,9 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 		nc.Close()
 		return nil, err
 	}
-	// The handshakes are three or four answers, with work between them.
-	mb.answered(time.Since(begin) / 4)
+	mb.mu.Lock()
+	mb.pace.answered(took)
+	mb.mu.Unlock()
 	return s, nil
 }
 
@@ -247,6 +249,9 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 	defer mb.mu.Unlock()
 	mb.live = nil
 	mb.unaskLocked()
+	if !s.dead || s.moved {
+		mb.dropLocked() // nobody knows when it is wanted
+	}
 	if s.moved {
 		return errMoved
 	}

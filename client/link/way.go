@@ -43,6 +43,7 @@ type way struct {
 	network string        // guarded by mu; where the last connection ended
 	quiet   time.Duration // guarded by mu; after such a silence; zero says nothing
 	outcome learn.Outcome // guarded by mu
+	spare   *spare        // guarded by mu; opened when it was in doubt
 }
 
 func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error) {
@@ -64,14 +65,26 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	}
 	if last := w.last; last != nil {
 		last.Close() // and it no longer uses what it leaves
-		mb.reports, mb.slowest, mb.shows = last.reports, last.slowest, last.shows
+		mb.reports, mb.pace, mb.shows = last.reports, last.pace, last.shows
 	}
 	mb.nets = w.nets
 	w.mu.Lock()
 	network, quiet, outcome := w.network, w.quiet, w.outcome
 	w.quiet = 0
+	sp := w.spare
+	w.spare = nil
 	w.mu.Unlock()
+	switch {
+	case sp == nil:
+	case network == a.Network:
+		mb.spare = sp
+	default:
+		sp.drop()
+	}
 	if err := mb.open(ctx); err != nil {
+		mb.mu.Lock()
+		mb.dropLocked() // if it did not come to be used
+		mb.mu.Unlock()
 		return nil, forClient(err)
 	}
 	w.last = mb
@@ -91,11 +104,23 @@ func firstToken(a client.Attempt) func(context.Context) (string, error) {
 	}
 }
 
-// ended takes note of how a connection ended.
-func (w *way) ended(network string, quiet time.Duration, o learn.Outcome) {
+// ended takes note of how a connection ended, and keeps what was opened in its
+// stead for a moment.
+func (w *way) ended(network string, quiet time.Duration, o learn.Outcome, sp *spare) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.network, w.quiet, w.outcome = network, quiet, o
+	if w.spare = sp; sp == nil {
+		return
+	}
+	time.AfterFunc(firstTime, func() { // another way was faster, or the client is closed
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.spare == sp {
+			w.spare = nil
+			sp.drop()
+		}
+	})
 }
 
 // forClient puts a reason to close into the client's words.

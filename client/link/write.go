@@ -64,9 +64,16 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 	if s.moving {
 		answer = max(answer, moveTime+minAnswer)
 	}
-	if s.waits && now.Sub(s.pinged) >= answer {
-		s.dead = true
-		return b, next, true
+	doubt := min(mb.pace.doubt(), answer)
+	if s.waits && now.Sub(s.pinged) >= doubt {
+		if now.Sub(s.pinged) >= answer {
+			s.dead = true
+			mb.pace.late++
+			return b, next, true
+		}
+		if doubt = answer; !s.moving {
+			mb.doubtLocked()
+		}
 	}
 	b = mb.sendsLocked(b, s, now)
 	for _, f := range mb.sets {
@@ -88,12 +95,12 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 		due = earlier(due, s.asked.Add(unanswered))
 	}
 	if s.waits {
-		due = s.pinged.Add(answer)
+		due = s.pinged.Add(doubt)
 	} else if !now.Before(due) || s.check || mb.alongLocked(s, now) {
 		b = frame.AppendAck(b, &frame.Ping{}, s.ackLocked(mb))
 		s.pinged, s.waits, s.check = now, true, false
 		mb.counts.Heartbeats++
-		due = now.Add(answer)
+		due = now.Add(doubt)
 	}
 	if ack := s.ackLocked(mb); ack != 0 {
 		b = frame.Append(b, &frame.Ack{Step: ack})

@@ -5,6 +5,7 @@ import { capDeflate, capDevices, capProbe, capSignals, type Welcome } from './co
 import type { Delivered } from './codec/stream.js';
 import { type Deflate, pays, worthDeflating } from './deflate.js';
 import type { Outcome } from './learn.js';
+import { Pace } from './pace.js';
 import { Probe } from './probe.js';
 import { Session } from './session.js';
 import type { Entry } from './store/store.js';
@@ -31,20 +32,34 @@ interface Packing {
 }
 
 const openTime = 15_000; // for the network to open a carrier
+const keepTime = 4_000; // for who connects again, to take the spare one
 const quickWelcome = 5_000; // where there was another way that worked
 
 /** A way by TCP or WebSocket. */
 export class LinkWay implements Way {
   readonly name: 'tcp' | 'websocket';
   readonly #o: LinkOptions;
+  readonly #spare: Spare;
+  #network: string | undefined;
+  #pace = new Pace();
 
   constructor(name: 'tcp' | 'websocket', o: LinkOptions) {
     this.name = name;
     this.#o = o;
+    this.#spare = new Spare(o);
   }
 
   open(login: Login, owner: Owner): Connection {
-    return new Link(this.#o, new Line(this.#o), login, owner);
+    if (login.network !== this.#network) {
+      this.#spare.drop();
+      this.#pace = new Pace();
+    }
+    this.#network = login.network;
+    return this.#link(this.#spare.take() ?? new Line(this.#o), login, owner);
+  }
+
+  #link(line: Line, login: Login, owner: Owner, welcomeTime?: number): Connection {
+    return new Link({ ...this.#o, line, spare: this.#spare, pace: this.#pace }, login, owner, welcomeTime);
   }
 
   knock(answer: (go: Go | undefined) => void): () => void {
@@ -55,7 +70,7 @@ export class LinkWay implements Way {
       answered = true;
     };
     line.on = {
-      open: () => once((login, owner) => new Link(this.#o, line, login, owner, quickWelcome)),
+      open: () => once((login, owner) => this.#link(line, login, owner, quickWelcome)),
       data: () => {},
       closed: () => once(),
     };
@@ -122,8 +137,49 @@ class Line {
   }
 }
 
+/** A line that is opened while the one in use is in doubt. Nothing is said on it until that is given up. */
+class Spare {
+  readonly #o: LinkOptions;
+  #line: Line | undefined;
+  #kept = (): void => {};
+
+  constructor(o: LinkOptions) {
+    this.#o = o;
+  }
+
+  /** There is doubt. */
+  open(): void {
+    this.#line ??= new Line(this.#o);
+  }
+
+  /** There is none any more. */
+  drop(): void {
+    this.take()?.close();
+  }
+
+  /** The line in use is given up: who connects again may take this one, if he does so soon. */
+  keep(): void {
+    if (this.#line) this.#kept = this.#o.clock.timer(keepTime, () => this.drop());
+  }
+
+  take(): Line | undefined {
+    const line = this.#line;
+    this.#line = undefined;
+    this.#kept();
+    return line?.state === 'closed' ? undefined : line;
+  }
+}
+
+/** What a Link needs besides. */
+interface Lines {
+  line: Line;
+  spare: Spare;
+  pace: Pace;
+}
+
 class Link implements Connection {
   readonly #line: Line;
+  readonly #spare: Spare;
   readonly #clock: Clock;
   readonly #owner: Owner;
   readonly #session: Session;
@@ -134,13 +190,14 @@ class Link implements Connection {
   #ended = false;
   #end: End | undefined;
 
-  constructor(o: LinkOptions, line: Line, login: Login, owner: Owner, welcomeTime?: number) {
-    this.#line = line;
+  constructor(o: LinkOptions & Lines, login: Login, owner: Owner, welcomeTime?: number) {
+    const line = (this.#line = o.line);
+    this.#spare = o.spare;
     this.#clock = o.clock;
     this.#owner = owner;
     this.#deflate = o.deflate;
     this.#session = new Session(
-      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage, welcomeTime },
+      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage, pace: o.pace, welcomeTime },
       {
         welcomed: (w) => this.#welcomed(w, login.after),
         message: (m) => owner.message(this.#message(m)),
@@ -148,6 +205,7 @@ class Link implements Connection {
         stored: (e, seq, duplicate) => owner.stored(e, seq, duplicate),
         refused: (e, code, text) => owner.refused(e, code, text),
         survived: (silence) => owner.survived(silence),
+        doubted: (yes) => (yes ? o.spare.open() : o.spare.drop()),
         renewed: (expires) => owner.renewed(expires),
         devices: (list) => owner.devices(list.map((d) => ({ ...d, seen: new Date(d.seen) }))),
         signalled: (from, device, kind, data) => owner.signalled({ from, device, kind, data }),
@@ -270,6 +328,8 @@ class Link implements Connection {
 
   drop(): Entry[] {
     this.#ended = true;
+    if (this.#end?.unheard) this.#spare.keep();
+    else this.#spare.drop();
     this.#session.stop();
     this.#alarm.stop();
     this.#line.close();

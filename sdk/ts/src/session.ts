@@ -9,6 +9,7 @@ import type { DeviceList } from './codec/device.js';
 import { fits } from './codec/signal.js';
 import { type Delivered, maxPeers, MsgReader, SendWriter } from './codec/stream.js';
 import { format } from './codec/text.js';
+import type { Pace } from './pace.js';
 import type { Entry } from './store/store.js';
 import { type Change, type End, lost } from './way.js';
 
@@ -20,6 +21,8 @@ export interface SessionEvents {
   stored(e: Entry, seq: number, duplicate: boolean): void;
   refused(e: Entry, code: string, text: string): void;
   survived(silence: number): void;
+  /** The answer to a heartbeat is overdue; or has come, later than that. */
+  doubted(yes: boolean): void;
   renewed(expires: number): void;
   devices(list: DeviceList['devices']): void;
   signalled(from: string, device: string, kind: string, body: Uint8Array): void;
@@ -31,12 +34,13 @@ export interface SessionOptions {
   hello: Omit<Hello, 'type' | 'major' | 'minor'>;
   /** The longest payload to take, in bytes. */
   maxFrame: number;
+  /** What is known of how soon the server answers. */
+  pace: Pace;
   /** How long to wait for the welcome, in milliseconds. */
   welcomeTime?: number | undefined;
 }
 
 const welcomeTime = 15_000; // from the beginning to the welcome, unless the options say otherwise
-const answerTime = 10_000; // from a heartbeat to any byte
 const unanswered = 5_000; // a send or a question without a byte from the server, before a heartbeat asks
 const ackEvery = 64; // places, while more are being handled
 const ackTime = 1000; // or so many milliseconds
@@ -61,11 +65,13 @@ export class Session {
   #acked = 0; // the place acknowledged on this connection
   #ackedAt = 0;
 
+  #opened = 0; // when HELLO was said
   #interval = 0;
   #read = 0; // when bytes came last
   #wrote = 0; // when bytes went last
   #asked = Infinity; // when the oldest send or question that is not answered was written, or bytes came after that
   #pinged = Infinity; // when a heartbeat went out that no byte has followed
+  #doubted = false; // that one will
   #silence = 0; // before that heartbeat
   #planned = false; // it was as long as the network was to be tried with
   #until = 0; // when the welcome, or the answer to a heartbeat, must be there
@@ -103,7 +109,8 @@ export class Session {
       case 'greeting':
         return this.#until;
       case 'welcomed':
-        return this.#pinged === Infinity ? this.#beatDue() : this.#until;
+        if (this.#pinged === Infinity) return this.#beatDue();
+        return this.#doubted ? this.#until : Math.min(this.#until, this.#pinged + this.#o.pace.doubt);
     }
   }
 
@@ -115,6 +122,7 @@ export class Session {
   /** The connection is open: say hello. */
   open(now: number): void {
     this.#state = 'greeting';
+    this.#opened = now;
     this.#await(this.#o.welcomeTime ?? welcomeTime, now);
     this.#write({ type: 'hello', ...version, ...this.#o.hello, maxFrame: this.#o.maxFrame }, now);
   }
@@ -124,7 +132,10 @@ export class Session {
     if (this.#state === 'ended' || bytes.length === 0) return;
     this.#read = now;
     if (this.#pinged !== Infinity) {
+      this.#o.pace.answered(now - this.#pinged);
+      this.#o.pace.late = 0;
       this.#pinged = Infinity;
+      if (this.#doubted) this.#on.doubted((this.#doubted = false));
       this.#on.survived(this.#silence);
     }
     if (this.#asked !== Infinity) this.#asked = now;
@@ -154,8 +165,12 @@ export class Session {
     const late = now - this.deadline;
     if (late < 0) return;
     if (this.#state === 'welcomed' && this.#pinged === Infinity) {
-      this.#ping(answerTime, now);
-    } else if (late > hiccup && !this.#forgiven) {
+      this.#ping(this.#o.pace.dead, now);
+      return;
+    }
+    if (this.#state === 'welcomed' && !this.#doubted) this.#on.doubted((this.#doubted = true));
+    if (now < this.#until) return;
+    if (late > hiccup && !this.#forgiven) {
       this.#until = now + hiccup; // what came meanwhile is still to be read
       this.#forgiven = true;
     } else {
@@ -169,6 +184,7 @@ export class Session {
   }
 
   #unheard(): End {
+    this.#o.pace.late++;
     const end: End = { ...lost('a heartbeat was not answered'), unheard: true };
     return this.#planned ? { ...end, silence: this.#silence } : end;
   }
@@ -352,6 +368,7 @@ export class Session {
     const cursor = w.cursor ?? 0;
     this.#welcome = w;
     this.#state = 'welcomed';
+    this.#o.pace.answered(now - this.#opened);
     this.#reader = new MsgReader(cursor, w.time ?? 0);
     this.#writer = new SendWriter(this.#o.hello.prefix ?? '', w.peers ?? 0);
     this.#brought = this.#acked = cursor;

@@ -12,6 +12,7 @@ import { test } from 'node:test';
 import type { Hello } from '../src/codec/fields.js';
 import { encode, type Frame } from '../src/codec/frame.js';
 import { format, hex } from '../src/codec/text.js';
+import { Pace } from '../src/pace.js';
 import { Session } from '../src/session.js';
 import type { Entry } from '../src/store/store.js';
 import type { End } from '../src/way.js';
@@ -34,7 +35,7 @@ class Actor {
     const { type: _, major: _1, minor: _2, maxFrame, ...rest } = hello;
     this.#names = new SendReader(hello.prefix ?? '');
     this.#session = new Session(
-      { hello: rest, maxFrame: maxFrame ?? 1 << 20 },
+      { hello: rest, maxFrame: maxFrame ?? 1 << 20, pace: new Pace() },
       {
         welcomed: (w) => (this.#place = w.cursor ?? 0),
         message: (m) => this.heard.push(`${m.seq} ${m.id} ${m.from} ${new TextDecoder().decode(m.body)}`),
@@ -42,6 +43,7 @@ class Actor {
         stored: (e, seq, duplicate) => this.heard.push(`stored ${e.id} ${seq} ${duplicate}`),
         refused: (e, code) => this.heard.push(`refused ${e.id} ${code}`),
         survived: () => {},
+        doubted: () => {},
         devices: (list) => this.heard.push(`${list.length} devices`),
         signalled: (from, device, kind) => this.heard.push(`${kind} ${from}/${device}`),
         renewed: (at) => this.heard.push(`renewed ${at}`),

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { capDevices } from '../src/codec/fields.js';
 import { decode, encode, type Frame, Splitter } from '../src/codec/frame.js';
+import { Pace } from '../src/pace.js';
 import { Session, type SessionEvents } from '../src/session.js';
 import type { Entry } from '../src/store/store.js';
 import type { End } from '../src/way.js';
@@ -21,10 +22,11 @@ class Stand {
     const events = {
       refused: (e: Entry, code: string) => this.told.push(`refused ${e.id} ${code}`),
       survived: (silence: number) => this.told.push(`survived ${silence}`),
+      doubted: (yes: boolean) => this.told.push(`doubted ${yes}`),
       ended: (end: End) => (this.end = end),
     };
     this.session = new Session(
-      { hello: { user: 'alice', password: 'secret', caps: capDevices }, maxFrame: 1 << 20 },
+      { hello: { user: 'alice', password: 'secret', caps: capDevices }, maxFrame: 1 << 20, pace: new Pace() },
       new Proxy({} as SessionEvents, { get: (_, name) => events[name as keyof typeof events] ?? (() => {}) }),
     );
     this.session.open(0);
@@ -70,15 +72,15 @@ test('a question that is not answered is followed by a heartbeat', () => {
 test('an answer that has come is read before a late timer gives the connection up', () => {
   const s = new Stand();
   s.session.tick(60_000);
-  assert.deepEqual([s.said(), s.session.deadline], [['ping'], 70_000]);
+  assert.deepEqual([s.said(), s.session.deadline], [['ping'], 60_500]);
   s.session.tick(75_000); // the page was busy for five seconds, and PONG waits behind this timer
   const end = () => s.end?.text;
   assert.deepEqual([end(), s.session.deadline], [undefined, 76_000]);
   s.hear({ type: 'pong', payload: new Uint8Array(0) }, 75_001);
   s.session.tick(135_001);
-  s.session.tick(150_000);
+  s.session.tick(180_000);
   assert.equal(end(), undefined);
-  s.session.tick(152_000); // but once only
+  s.session.tick(182_000); // but once only
   assert.equal(end(), 'a heartbeat was not answered');
 });
 
@@ -86,11 +88,39 @@ test('only a silence as long as it was meant to be is a verdict on the network',
   for (const [at, verdict] of [[60_000, 60_000], [65_000, 60_000], [67_000, undefined], [3660_000, undefined]] as const) {
     const s = new Stand();
     s.session.tick(at);
-    s.session.tick(at + 10_000);
+    s.session.tick(at + 500);
+    s.session.tick(at + 1500);
     assert.equal(s.end?.silence, verdict, `after ${at}`);
   }
   const s = new Stand();
   s.session.tick(3660_000);
   s.hear({ type: 'pong', payload: new Uint8Array(0) }, 3660_100);
   assert.deepEqual(s.told, ['survived 60000']);
+});
+
+test('an answer that is overdue raises doubt, which it ends when it comes', () => {
+  const s = new Stand();
+  s.session.tick(60_000);
+  assert.deepEqual([s.said(), s.session.deadline], [['ping'], 60_500]);
+  s.session.tick(60_500);
+  assert.deepEqual([s.told, s.session.deadline], [['doubted true'], 61_500]);
+  s.hear({ type: 'pong', payload: new Uint8Array(0) }, 61_000);
+  assert.deepEqual(s.told, ['doubted true', 'doubted false', 'survived 60000']);
+  s.session.tick(120_000); // it has taken a second, and may take that again
+  assert.equal(s.session.deadline, 121_125);
+  s.session.tick(121_125);
+  s.session.tick(122_250);
+  assert.equal(s.end?.text, 'a heartbeat was not answered');
+});
+
+test('when an answer is overdue, and when it does not come any more', () => {
+  for (const [took, late, doubt, dead] of [
+    [[], 0, 500, 1500], [[20], 0, 500, 1500], [[400], 0, 600, 1500], [[400, 400, 400, 400], 0, 500, 1500], [[1200], 0, 1800, 3600],
+    [[20, 1020], 0, 1152.5, 2305], [[20], 1, 500, 3000], [[20], 40, 500, 10_000], [[5000], 0, 7500, 10_000], [[3600_000], 0, 15_000, 10_000],
+  ] as const) {
+    const p = new Pace();
+    for (const d of took) p.answered(d);
+    p.late = late;
+    assert.deepEqual([Math.max(Math.round(p.doubt * 2) / 2, 0), p.dead], [doubt, dead], `${took}, ${late}`);
+  }
 });

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,9 @@ type nat struct {
 	deaf   time.Duration // guarded by mu; of those that are not probes
 	open   map[*mapping]bool
 	air    cost.Meter // what goes over the air
+
+	again func() time.Duration // if not nil: the next packet to the client is lost, and sent again so much later
+	udp   bool
 }
 
 type mapping struct {
@@ -89,6 +93,7 @@ func (n *nat) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	ours, theirs := net.Pipe()
+	seen := &packets{Conn: ours, udp: n.udp}
 	m := &mapping{last: time.Now()}
 	n.mu.Lock()
 	n.open[m] = true
@@ -106,6 +111,7 @@ func (n *nat) dial(ctx context.Context) (net.Conn, error) {
 				return
 			}
 			n.air.Up(k, time.Now(), cost.Quiet)
+			seen.n.Add(1)
 			if raw, _, err := frame.Next(b[:k], 1<<20); first && err == nil {
 				var hello frame.Hello
 				hello.Decode(raw.Payload)
@@ -135,11 +141,33 @@ func (n *nat) dial(ctx context.Context) (net.Conn, error) {
 			}
 			if alive {
 				n.air.Down(k, time.Now(), cost.Quiet)
+				seen.n.Add(1)
+				if n.again != nil {
+					if d := n.again(); d > 0 { // a part of it was lost: the rest is there
+						time.AfterFunc(d, func() { n.alive(m); seen.n.Add(1) })
+					}
+				}
 				theirs.Write(b[:k])
 			}
 		}
 	}()
-	return ours, nil
+	return seen, nil
+}
+
+// packets is a connection that tells of packets.
+type packets struct {
+	net.Conn
+	n   atomic.Uint64
+	udp bool
+}
+
+func (p *packets) Packets() uint64 { return p.n.Load() }
+
+func (p *packets) LocalAddr() net.Addr {
+	if p.udp {
+		return &net.UDPAddr{}
+	}
+	return p.Conn.LocalAddr()
 }
 
 // learning is a house whose server learns.
@@ -456,6 +484,37 @@ func TestRestartedNATIsNoFailure(t *testing.T) {
 			t.Errorf("%d reconnects", st.Reconnects)
 		}
 	})
+}
+
+// What is lost is sent again, and the NAT sees that. A silence is counted from
+// then, or not counted: nothing is found that the NAT does not bear.
+func TestResentPackets(t *testing.T) {
+	const timeout = 4900 * time.Millisecond
+	for _, c := range []struct {
+		name  string
+		again []time.Duration // packet by packet
+		udp   bool
+	}{
+		{"soon", []time.Duration{300 * time.Millisecond}, false},
+		{"now and then, in the silence", []time.Duration{0, 2 * time.Second, 0, 0, 700 * time.Millisecond, 0, 0}, false},
+		{"over UDP, now and then", []time.Duration{300 * time.Millisecond, 300 * time.Millisecond, 0}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNAT(learning(t), timeout)
+				var sent atomic.Int64
+				n.again = func() time.Duration { return c.again[int(sent.Add(1))%len(c.again)] }
+				n.udp = c.udp
+				mb := n.login(t, "bob", "phone", func(cfg *Config) {
+					cfg.Learn = learn.Config{Min: 2 * time.Second, Max: 15 * time.Second}
+				})
+				time.Sleep(time.Hour)
+				if st := mb.Stats(); !st.Settled || st.Interval >= timeout || st.Interval < timeout*8/10 || st.Finding.Good >= timeout {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
 }
 
 // A NAT that answers with resets is found out.

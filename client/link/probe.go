@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/posthouse-im/posthouse/client/internal/carrier"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
@@ -148,25 +149,36 @@ func (mb *Mailbox) silent(ctx context.Context, silence time.Duration) learn.Outc
 	var b [64]byte
 	mb.mu.Lock()
 	answer := min(2*mb.answerLocked(), maxAnswer)
+	quiet := min(mb.pace.doubt(), silence/2)
 	mb.mu.Unlock()
 	call, began := datagrams(nc), time.Now()
-	if nc.SetReadDeadline(began.Add(silence)); call {
-		nc.SetReadDeadline(began.Add(silence + answer))
+	since, packets, ok := hush(ctx, nc, quiet)
+	if !ok || call && since.Sub(began) > unheard {
+		return learn.Unrelated
 	}
-	n, err := nc.Read(b[:])
-	switch {
-	case call && n > 0 && frame.Type(b[0]) == frame.TypePing:
-		return learn.Survived
-	case call && n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
-		return learn.Silent
-	case call || !errors.Is(err, os.ErrDeadlineExceeded):
+	if nc.SetReadDeadline(since.Add(silence)); call {
+		nc.SetReadDeadline(began.Add(silence - unheard)) // and soon after that the server speaks
+	}
+	if _, err := nc.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
 		return learn.Unrelated // it ended, or the server had something else to say
 	}
+	if now, _ := carrier.Packets(nc); now != packets {
+		return learn.Unrelated
+	}
 	nc.SetDeadline(time.Now().Add(answer))
+	if call {
+		switch n, err := nc.Read(b[:]); {
+		case n > 0 && frame.Type(b[0]) == frame.TypePing:
+			return learn.Survived
+		case n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+			return learn.Silent
+		}
+		return learn.Unrelated
+	}
 	if _, err := nc.Write(frame.Append(nil, &frame.Ping{})); err != nil {
 		return failure(err)
 	}
-	n, err = nc.Read(b[:])
+	n, err := nc.Read(b[:])
 	switch {
 	case n > 0 && frame.Type(b[0]) == frame.TypePong:
 		return learn.Survived
@@ -174,6 +186,43 @@ func (mb *Mailbox) silent(ctx context.Context, silence time.Duration) learn.Outc
 		return learn.Unrelated
 	}
 	return failure(err)
+}
+
+// A silence is one if no packet breaks it. The last one may have been lost, or its
+// acknowledgement, and is sent again a moment later: then the NAT's mapping is
+// younger than the silence looks, and it would be found to bear more than it does.
+
+const (
+	// unheard is by how much a silence may be shorter than it looks.
+	unheard = 100 * time.Millisecond
+	// glance is how often it is looked whether a packet has passed.
+	glance = 25 * time.Millisecond
+	// hushTime is how long it may take until none passes: the server waits for a
+	// probe five seconds more than its silence.
+	hushTime = 3 * time.Second
+)
+
+// hush waits until nothing has passed over nc for so long. It returns since when,
+// and how many packets there had been; ok is false if there is no end of them.
+// Where nobody tells of packets it is silent at once.
+func hush(ctx context.Context, nc net.Conn, quiet time.Duration) (since time.Time, packets uint64, ok bool) {
+	begin := time.Now()
+	since = begin
+	packets, told := carrier.Packets(nc)
+	for told && time.Since(since) < quiet {
+		select {
+		case <-time.After(glance):
+		case <-ctx.Done():
+			return since, packets, false
+		}
+		if n, _ := carrier.Packets(nc); n != packets {
+			since, packets = time.Now(), n
+		}
+		if since.Sub(begin) > hushTime {
+			return since, packets, false
+		}
+	}
+	return since, packets, true
 }
 
 // failure is what an error after a silence means.

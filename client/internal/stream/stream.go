@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -61,12 +62,23 @@ func webSocket(o client.Options, subprotocol string) func(context.Context) (net.
 		Subprotocols: []string{subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	}
 	return func(ctx context.Context) (net.Conn, error) {
-		ws, _, err := websocket.Dial(ctx, o.Addr, opts)
+		var under net.Conn
+		trace := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { under = i.Conn }})
+		ws, _, err := websocket.Dial(trace, o.Addr, opts)
 		if err != nil {
 			return nil, err
 		}
 		ws.SetReadLimit(-1) // the protocol above has a limit of its own
 		// The connection ends by Close; ctx is for the dialling.
-		return websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), nil
+		return framed{websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), under}, nil
 	}
 }
+
+// framed is a WebSocket.
+type framed struct {
+	net.Conn
+	under net.Conn
+}
+
+// NetConn returns the connection underneath, as that of a tls.Conn does.
+func (f framed) NetConn() net.Conn { return f.under }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/carrier"
 )
 
 // Bytes go there and back over each carrier, and the second connection resumes
@@ -82,6 +84,9 @@ func TestCarriers(t *testing.T) {
 			got := make([]byte, 5)
 			if _, err := io.ReadFull(nc, got); err != nil || !bytes.Equal(got, []byte("hello")) {
 				t.Errorf("%s: %q, %v", c.o.Addr, got, err)
+			}
+			if n, ok := carrier.Packets(nc); ok != (runtime.GOOS == "linux" && runtime.GOARCH != "386" && runtime.GOARCH != "s390x") || ok && n < 4 {
+				t.Errorf("%s: %d packets, %v", c.o.Addr, n, ok)
 			}
 			nc.Close()
 		}

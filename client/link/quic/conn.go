@@ -71,6 +71,13 @@ func (c *Conn) LocalAddr() net.Addr {
 }
 func (c *Conn) RemoteAddr() net.Addr { return c.qc.RemoteAddr() }
 
+// Packets is how many packets have gone over the socket in use, QUIC's own too.
+func (c *Conn) Packets() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used[len(c.used)-1].s.n.Load()
+}
+
 // Stats is the account of the connection, QUIC's own packets counted.
 func (c *Conn) Stats() quic.ConnectionStats { return c.qc.ConnectionStats() }
 

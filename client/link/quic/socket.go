@@ -18,6 +18,7 @@ type socket struct {
 	gone  atomic.Bool   // letGo was called
 	over  chan struct{} // closed when nobody reads any more
 	end   sync.Once
+	n     atomic.Uint64 // packets, either way
 }
 
 func newSocket(pc net.PacketConn) *socket { return &socket{PacketConn: pc, over: make(chan struct{})} }
@@ -35,6 +36,7 @@ func (s *socket) close() {
 
 func (s *socket) ReadFrom(p []byte) (int, net.Addr, error) {
 	n, from, err := s.PacketConn.ReadFrom(p)
+	s.n.Add(1)
 	if err != nil && s.gone.Load() {
 		<-s.over
 	}
@@ -54,6 +56,7 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 
 func (s *socket) WriteTo(p []byte, to net.Addr) (int, error) {
 	n, err := s.PacketConn.WriteTo(p, to)
+	s.n.Add(1)
 	if err != nil && (s.gone.Load() || s.lossy.Load() && !errors.Is(err, net.ErrClosed)) {
 		return len(p), nil
 	}

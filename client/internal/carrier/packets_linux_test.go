@@ -1,0 +1,51 @@
+//go:build !386 && !s390x
+
+package carrier
+
+import (
+	"net"
+	"testing"
+)
+
+type under struct{ net.Conn }
+
+func (u under) NetConn() net.Conn { return u.Conn }
+
+// Every packet is seen, an acknowledgement too; where there are none it is said.
+func TestPackets(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	nc, err := Dial(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	before, ok := Packets(under{nc})
+	if !ok {
+		t.Fatal("Linux tells")
+	}
+	peer.Write([]byte{1})
+	if _, err := nc.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	peer.Write([]byte{2}) // the first is acknowledged when this has come, if not before
+	if _, err := nc.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := Packets(under{nc}); n < before+3 {
+		t.Errorf("%d packets", n-before)
+	}
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	if _, ok := Packets(ours); ok {
+		t.Error("a pipe has no packets")
+	}
+}

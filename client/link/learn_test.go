@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -244,6 +245,44 @@ func ourDays(t *testing.T, timeout time.Duration) (days [2]day, first, second St
 		first, second = mb.Stats(), other.Stats()
 	})
 	return days, first, second
+}
+
+// What a NAT costs that forgets everything now and then, at any time: until the
+// next beat the device is deaf, on the average for half an interval, and then for
+// as long as it takes to be sure. It learns nothing wrong from that. The figures
+// are in docs/decisions/0008-heartbeat.md.
+func TestRebinding(t *testing.T) {
+	var rows strings.Builder
+	for _, timeout := range []time.Duration{45 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			const days, times = 10, 40
+			n := newNAT(learning(t), timeout)
+			mb := n.login(t, "bob", "phone")
+			time.Sleep(24 * time.Hour) // it is learned
+			interval := mb.Stats().Interval
+			phase := rand.New(rand.NewPCG(1, uint64(timeout)))
+			for range times {
+				before := time.Duration(phase.Int64N(int64(days * 24 * time.Hour / times)))
+				time.Sleep(before)
+				n.forget()
+				time.Sleep(days*24*time.Hour/times - before)
+			}
+			time.Sleep(2 * timeout)
+			n.mu.Lock()
+			each := n.deaf / times
+			n.mu.Unlock()
+			st := mb.Stats()
+			fmt.Fprintf(&rows, "| %v | %v | %v |", timeout, interval.Round(100*time.Millisecond), each.Round(100*time.Millisecond))
+			for _, period := range []time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour} {
+				fmt.Fprintf(&rows, " %.2f %% |", 100*each.Seconds()/period.Seconds())
+			}
+			fmt.Fprintf(&rows, " %v |\n", (each * 200).Round(time.Minute))
+			if each > interval*2/3 || st.Interval < interval || st.Interval >= timeout || st.Reconnects != times {
+				t.Errorf("%v: deaf for %v each time, a beat every %v and then every %v, %d reconnects", timeout, each, interval, st.Interval, st.Reconnects)
+			}
+		})
+	}
+	t.Logf("a NAT that forgets everything:\n| NAT | beat | deaf each time | once an hour | every 6 h | once a day | 0.5 %% if every |\n|---|---|---|---|---|---|---|\n%s", rows.String())
 }
 
 // day is what a rule did in a day.

@@ -189,6 +189,8 @@ type device struct {
 	before  uint64                        // guarded by mu; probes on those that it was on before
 	probes  uint64                        // guarded by mu; how many there had been when the beat was right; zero is not yet
 	alive   [2]time.Time                  // guarded by mu; when something got through last, or was sent to see whether it does, and the time before
+	gone    time.Time                     // guarded by mu; when the connection was broken on purpose; zero if it was not
+	idle    time.Duration                 // guarded by mu; after which the NAT forgets
 	deaf    time.Duration                 // guarded by mu; at most so long nothing could have
 	more    chan struct{}                 // guarded by mu; closed and replaced at every event
 	over    bool                          // guarded by mu
@@ -258,24 +260,37 @@ func (d *device) read(out io.Reader) {
 	d.mu.Unlock()
 }
 
+// told is how often a device tells of its statistics, and how late that may be.
+const told = 250 * time.Millisecond
+
 // weigh adds to the time in which the device may have been deaf: each time it
-// has connected again, from when something got through last, which was before
-// the beat that was not answered.
+// has connected again, from when the connection was broken, or else from when
+// the NAT may have forgotten it, after what got through last before the beat
+// that was not answered; if it had not by then, from that beat.
 func (d *device) weigh(e event) {
 	again := e.What == "stats" && e.St.Reconnects > d.last.St.Reconnects
 	if again {
-		d.deaf += e.At.Sub(d.alive[1])
+		from := d.gone
+		if from.IsZero() {
+			if from = d.alive[0].Add(-told); d.alive[1].Add(d.idle - told).Before(from) {
+				from = d.alive[1].Add(d.idle - told)
+			}
+		}
+		d.deaf += e.At.Sub(from)
+	}
+	if again || e.What == "got" {
+		d.gone = time.Time{}
 	}
 	if again || e.What != "stats" || e.St.Heartbeats > d.last.St.Heartbeats {
 		d.alive = [2]time.Time{e.At, d.alive[0]}
 	}
 }
 
-// learns says what the device is to learn.
-func (d *device) learns(right func(beat time.Duration) bool) {
+// learns says what the device is to learn, behind a NAT that forgets after idle.
+func (d *device) learns(idle time.Duration, right func(beat time.Duration) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.right = right
+	d.idle, d.right = idle, right
 }
 
 // broken says that the connection is broken on purpose now: before that it was
@@ -283,7 +298,7 @@ func (d *device) learns(right func(beat time.Duration) bool) {
 func (d *device) broken(at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.alive = [2]time.Time{at, at}
+	d.gone = at
 }
 
 // moves tells the device that it is on another network, where it begins anew.
@@ -367,11 +382,11 @@ func (d *device) stats() event {
 	return d.last
 }
 
-// deafness is how much of took the device may have been deaf.
-func (d *device) deafness(took time.Duration) float64 {
+// deafness is how long the device may have been deaf.
+func (d *device) deafness() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.deaf.Seconds() / took.Seconds()
+	return d.deaf
 }
 
 // quit lets the device go.

@@ -96,7 +96,7 @@ func phone(text string) error {
 		}
 	}
 	go func() { // ends with the process
-		for range time.Tick(250 * time.Millisecond) {
+		for range time.Tick(told) {
 			tell(event{What: "stats", St: box.Stats()})
 		}
 	}()

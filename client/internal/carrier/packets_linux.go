@@ -9,9 +9,9 @@ import (
 )
 
 // tcpInfo is the kernel's account of a TCP connection, struct tcp_info of
-// linux/tcp.h, as far as it is of interest: "tcpi_segs_out" and "tcpi_segs_in", in
-// which retransmissions count, tcpEStatsPerfSegsOut and SegsIn of RFC 4898. Package
-// syscall knows only what is before them.
+// linux/tcp.h, as far as it is of interest: tcpi_segs_out and tcpi_segs_in, in which
+// retransmissions and mere acknowledgements count. Package syscall knows only what
+// is before them.
 type tcpInfo [144]byte
 
 const segsOut, segsIn = 136, 140

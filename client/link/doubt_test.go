@@ -2,7 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
 
@@ -204,6 +207,47 @@ func TestSpareIsNotLeftOpen(t *testing.T) {
 				if f.open.Load() != want {
 					t.Errorf("%d open", f.open.Load())
 				}
+			})
+		})
+	}
+}
+
+// A way whose connection has died leaves the one that was opened to the next, for
+// a moment, on the same network.
+func TestSpareOfAWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		after   time.Duration
+		network string
+		dials   int64
+	}{
+		"at once":            {0, "lte", 2},
+		"on another network": {0, "wifi", 3},
+		"too late":           {5 * time.Second, "lte", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &far{h: open(t, mem.Options{}), way: 10 * time.Millisecond, shakes: 2}
+				w := Way("link", Config{Heartbeat: time.Minute, Dial: f.dial})
+				a := client.Attempt{User: "bob", Password: "secret", Device: "phone", Network: "lte", Prefix: "k",
+					Store: new(client.Memory), Log: slog.New(slog.DiscardHandler)}
+				box, err := w.Open(t.Context(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.forget()
+				if _, err := box.Receive(t.Context()); !errors.Is(err, client.ErrSilent) {
+					t.Fatal(err)
+				}
+				time.Sleep(c.after)
+				a.Network = c.network
+				if box, err = w.Open(t.Context(), a); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if f.dials.Load() != c.dials || f.open.Load() != 1 {
+					t.Errorf("%d dialled, %d open", f.dials.Load(), f.open.Load())
+				}
+				box.Close()
 			})
 		})
 	}

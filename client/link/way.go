@@ -63,9 +63,10 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	if a.Place != nil {
 		mb.placed, mb.got, mb.acked = true, *a.Place, *a.Place
 	}
-	if last := w.last; last != nil {
+	last := w.last
+	if last != nil {
 		last.Close() // and it no longer uses what it leaves
-		mb.reports, mb.pace, mb.shows = last.reports, last.pace, last.shows
+		mb.reports, mb.shows = last.reports, last.shows
 	}
 	mb.nets = w.nets
 	w.mu.Lock()
@@ -75,10 +76,10 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	w.spare = nil
 	w.mu.Unlock()
 	switch {
-	case sp == nil:
+	case last == nil:
 	case network == a.Network:
-		mb.spare = sp
-	default:
+		mb.pace, mb.spare = last.pace, sp
+	case sp != nil:
 		sp.drop()
 	}
 	if err := mb.open(ctx); err != nil {

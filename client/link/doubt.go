@@ -21,6 +21,9 @@ const (
 	minDoubt  = 500 * time.Millisecond
 	minAnswer = 1500 * time.Millisecond
 	maxAnswer = 10 * time.Second
+	// soon is when there is to be a WELCOME, if the network is not so far that it
+	// cannot be: then minAnswer is shorter.
+	soon = 1750 * time.Millisecond
 )
 
 // pace is how long the server takes to answer, as in RFC 6298 section 2: the
@@ -36,7 +39,7 @@ func (p *pace) answered(d time.Duration) {
 	if !p.known {
 		// "RTTVAR <- R/2" there. Who is wrong there burdens a network that may be
 		// congested; here he has opened a connection for nothing.
-		p.known, p.srtt, p.rttvar = true, d, d/8
+		p.known, p.srtt, p.rttvar = true, d, d/16
 		return
 	}
 	// "RTTVAR <- (1 - beta) * RTTVAR + beta * |SRTT - R'|
@@ -52,7 +55,7 @@ func (p *pace) doubt() time.Duration { return max(p.srtt+4*p.rttvar, minDoubt) }
 // section 5.5, when one did not: where each first packet wakes a radio that takes
 // long to wake, no beat would ever be answered in time.
 func (p *pace) dead() time.Duration {
-	return min(max(2*p.doubt(), minAnswer)<<min(p.late, 3), maxAnswer)
+	return min(max(2*p.doubt(), min(minAnswer, soon-p.srtt))<<min(p.late, 3), maxAnswer)
 }
 
 // spare is a connection on which nothing is said yet.

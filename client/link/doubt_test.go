@@ -27,13 +27,13 @@ func TestPace(t *testing.T) {
 	}{
 		{"nothing known", nil, 0, 500 * ms, 1500 * ms},
 		{"near", []time.Duration{20 * ms}, 0, 500 * ms, 1500 * ms},
-		{"far", []time.Duration{400 * ms}, 0, 600 * ms, 1500 * ms},
-		{"always far", []time.Duration{400 * ms, 400 * ms, 400 * ms, 400 * ms}, 0, 500 * ms, 1500 * ms},
-		{"farther", []time.Duration{1200 * ms}, 0, 1800 * ms, 3600 * ms},
-		{"near, once not", []time.Duration{20 * ms, 1020 * ms}, 0, 1152500 * time.Microsecond, 2305 * ms},
+		{"far", []time.Duration{400 * ms}, 0, 500 * ms, 1350 * ms},
+		{"always far", []time.Duration{400 * ms, 400 * ms, 400 * ms, 400 * ms}, 0, 500 * ms, 1350 * ms},
+		{"farther", []time.Duration{1200 * ms}, 0, 1500 * ms, 3 * time.Second},
+		{"near, once not", []time.Duration{20 * ms, 1020 * ms}, 0, 1149 * ms, 2298 * ms},
 		{"not answered once", []time.Duration{20 * ms}, 1, 500 * ms, 3 * time.Second},
 		{"not for an hour", []time.Duration{20 * ms}, 40, 500 * ms, 10 * time.Second},
-		{"on the moon", []time.Duration{5 * time.Second}, 0, 7500 * ms, 10 * time.Second},
+		{"on the moon", []time.Duration{5 * time.Second}, 0, 6250 * ms, 10 * time.Second},
 	} {
 		p := pace{late: c.late}
 		for _, d := range c.took {

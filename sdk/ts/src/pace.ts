@@ -3,6 +3,7 @@
 
 const minDoubt = 500;
 const minAnswer = 1500;
+const soon = 1750; // there is to be a WELCOME, if the network is not so far that it cannot be: then minAnswer is shorter
 const maxAnswer = 10_000;
 
 /** How long the server takes to answer: the round trip, smoothed, and how it varies (RFC 6298 section 2). */
@@ -18,7 +19,7 @@ export class Pace {
     if (this.#srtt === undefined) {
       // "RTTVAR <- R/2" there. Who is wrong here has opened a connection for nothing.
       this.#srtt = r;
-      this.#rttvar = r / 8;
+      this.#rttvar = r / 16;
       return;
     }
     // "RTTVAR <- (1 - beta) * RTTVAR + beta * |SRTT - R'|
@@ -34,6 +35,6 @@ export class Pace {
 
   /** After so many it will not come. It is twice as long after each that did not (RFC 6298 section 5.5). */
   get dead(): number {
-    return Math.min(Math.max(2 * this.doubt, minAnswer) * 2 ** Math.min(this.late, 3), maxAnswer);
+    return Math.min(Math.max(2 * this.doubt, Math.min(minAnswer, soon - (this.#srtt ?? 0))) * 2 ** Math.min(this.late, 3), maxAnswer);
   }
 }

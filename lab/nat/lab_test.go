@@ -189,6 +189,7 @@ type device struct {
 	before  uint64                        // guarded by mu; probes on those that it was on before
 	probes  uint64                        // guarded by mu; how many there had been when the beat was right; zero is not yet
 	alive   [2]time.Time                  // guarded by mu; when something got through last, or was sent to see whether it does, and the time before
+	heard   []time.Time                   // guarded by mu; when something got through since the last of stats
 	gone    time.Time                     // guarded by mu; when the connection was broken on purpose; zero if it was not
 	idle    time.Duration                 // guarded by mu; after which the NAT forgets
 	deaf    time.Duration                 // guarded by mu; at most so long nothing could have
@@ -268,7 +269,11 @@ const told = 250 * time.Millisecond
 // the NAT may have forgotten it, after what got through last before the beat
 // that was not answered; if it had not by then, from that beat.
 func (d *device) weigh(e event) {
-	again := e.What == "stats" && e.St.Reconnects > d.last.St.Reconnects
+	if e.What != "stats" {
+		d.heard = append(d.heard, e.At) // on which connection the next statistics tell
+		return
+	}
+	again := e.St.Reconnects > d.last.St.Reconnects
 	if again {
 		from := d.gone
 		if from.IsZero() {
@@ -277,11 +282,15 @@ func (d *device) weigh(e event) {
 			}
 		}
 		d.deaf += e.At.Sub(from)
-	}
-	if again || e.What == "got" {
 		d.gone = time.Time{}
 	}
-	if again || e.What != "stats" || e.St.Heartbeats > d.last.St.Heartbeats {
+	for _, at := range d.heard {
+		if d.alive = [2]time.Time{at, d.alive[0]}; at.After(d.gone) {
+			d.gone = time.Time{}
+		}
+	}
+	d.heard = nil
+	if again || e.St.Heartbeats > d.last.St.Heartbeats {
 		d.alive = [2]time.Time{e.At, d.alive[0]}
 	}
 }

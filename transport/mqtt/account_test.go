@@ -20,7 +20,7 @@ func TestToken(t *testing.T) {
 			a S: CONNACK 0x85
 			a S: --
 			a C: CONNECT 5 clean id=phone user=bob pw=` + token + `
-			a S: CONNACK 0x86
+			a S: CONNACK 0x87
 			a S: --
 			a C: CONNECT 5 clean id=phone user=alice keep=30 pw=` + token + `
 			a S: CONNACK 0x00 *
@@ -38,7 +38,7 @@ func TestToken(t *testing.T) {
 			b S: --
 			~ 60s
 			b C: CONNECT 5 clean id=phone pw=` + token + `
-			b S: CONNACK 0x86
+			b S: CONNACK 0x87
 		`)
 	})
 }

@@ -62,7 +62,7 @@ func TestBridgeWrongPassword(t *testing.T) {
 	if err := os.WriteFile(pw, []byte("wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for version, want := range map[string]string{"5": "bad user name or password", "3.1.1": "bad user name or password"} {
+	for _, version := range []string{"5", "3.1.1"} {
 		synctest.Test(t, func(t *testing.T) {
 			a := toB(version, BridgeTopic{Filter: "#", Direction: "both", QoS: 1})
 			a.Bridges[0].User, a.Bridges[0].PasswordFile = "bob", pw
@@ -80,7 +80,7 @@ func TestBridgeWrongPassword(t *testing.T) {
 				a anna S: PUBLISH $SYS/broker/connection/b/state q0 retain :0
 				a anna S: (nothing)
 			`)
-			if !strings.Contains(hs.log.String(), "the other broker refuses: "+want) {
+			if !strings.Contains(hs.log.String(), "the other broker refuses: not authorized") {
 				t.Errorf("%s: the log does not say it: %s", version, hs.log)
 			}
 			if st := hs.all["a"].srv.BridgeStats(); len(st) != 1 || st[0].Up || st[0].Failed == 0 || st[0].Connected != 0 {

@@ -299,7 +299,7 @@ func TestWill(t *testing.T) {
 		a S: --
 		# Refused clients have none.
 		a C: CONNECT 5 clean id=a user=bob pw=no will=will/f :never
-		a S: CONNACK 0x86
+		a S: CONNACK 0x87
 		a S: --
 		w S: (nothing)
 		a C: CONNECT 5 clean id=a user=bob will=im/inbox/alice :forged

@@ -138,9 +138,9 @@ var certificateLogins = []struct{ cert, connect, want string }{
 	{"alice", "CONNECT 4 clean id=a", "CONNACK 0x00"},
 	{"alice", "CONNECT 5 clean id=a user=alice", "CONNACK 0x00 *"}, // and its password
 	{"alice", "CONNECT 5 clean id=a user=bob", "CONNACK 0x00 *"},   // brings its password
-	{"alice", "CONNECT 5 clean id=a user=bob pw=wrong", "CONNACK 0x86"},
+	{"alice", "CONNECT 5 clean id=a user=bob pw=wrong", "CONNACK 0x87"},
 	{"alice", "RAW 10 15 s4 'MQTT' 05 82 H0 00 s1 'a' s5 'alice'", "CONNACK 0x00 *"}, // a name and no password
-	{"alice", "RAW 10 13 s4 'MQTT' 05 82 H0 00 s1 'a' s3 'bob'", "CONNACK 0x86"},
+	{"alice", "RAW 10 13 s4 'MQTT' 05 82 H0 00 s1 'a' s3 'bob'", "CONNACK 0x87"},
 	{"carol", "CONNECT 5 clean id=a", "CONNACK 0x87"},
 	{"carol", "CONNECT 4 clean id=a", "CONNACK 0x05"},
 	{"carol", "CONNECT 5 clean id=a user=alice", "CONNACK 0x00 *"},

@@ -182,10 +182,7 @@ func (c *client) checked() error {
 		case errors.Is(lg.err, auth.ErrBusy):
 			code = packet.ServerBusy
 		case errors.Is(lg.err, auth.ErrDenied), errors.Is(lg.err, auth.ErrExpired):
-			code = packet.BadUserNameOrPassword
-			if !lg.packet.HasUser && !lg.packet.HasPassword && lg.packet.Properties.Text(packet.AuthMethod) == "" {
-				code = packet.NotAuthorized
-			}
+			code = c.denied(&lg.packet)
 		default:
 			c.srv.log.Error("mqtt: login", "err", lg.err)
 			text = "internal error"
@@ -219,6 +216,20 @@ func (c *client) checked() error {
 	c.state = claiming
 	c.c.PauseRead(true)
 	return c.enter()
+}
+
+// denied is the word for a login that failed. 3.1.1 tells apart "The data in the
+// user name or password is malformed" (4) and "The Client is not authorized to
+// connect" (5), section 3.2.2.3. So a name that no account can have is the first,
+// and whatever else is wrong the second, never which. 5.0 rewords them to "Bad
+// User Name or Password" (0x86) and "Not authorized" (0x87), and would let us say
+// 0x86 for a wrong password; but the clients of who moves here from mosquitto or
+// HiveMQ know 5 and 0x87 for it.
+func (c *client) denied(p *packet.Connect) packet.Code {
+	if _, err := address.Parse(p.User, c.srv.core.Router.Domain()); p.User != "" && err != nil {
+		return packet.BadUserNameOrPassword
+	}
+	return packet.NotAuthorized
 }
 
 // enter goes on when the session is free.

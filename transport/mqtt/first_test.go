@@ -101,12 +101,35 @@ func TestMailbox(t *testing.T) {
 	`)
 }
 
+// Who is not let in is not authorized, be it for the name or the password. A
+// name that no account can have is malformed.
 func TestLogin(t *testing.T) {
 	dialogue(t, Config{}, `
 		a C: CONNECT 5 clean id=a user=alice pw=wrong
-		a S: CONNACK 0x86
+		a S: CONNACK 0x87
 		a S: --
 		a C: CONNECT 4 clean id=a user=alice pw=wrong
+		a S: CONNACK 0x05
+		a S: --
+		a C: CONNECT 3 clean id=a user=alice pw=wrong
+		a S: CONNACK 0x05
+		a S: --
+		a C: CONNECT 5 clean id=a user=nobody pw=pw
+		a S: CONNACK 0x87
+		a S: --
+		a C: CONNECT 4 clean id=a user=nobody pw=pw
+		a S: CONNACK 0x05
+		a S: --
+		a C: CONNECT 5 clean id=a user=alice@elsewhere.example pw=pw
+		a S: CONNACK 0x87
+		a S: --
+		a C: CONNECT 4 clean id=a user= pw=pw
+		a S: CONNACK 0x05
+		a S: --
+		a C: CONNECT 5 clean id=a user=not<a>name pw=pw
+		a S: CONNACK 0x86
+		a S: --
+		a C: CONNECT 4 clean id=a user=not<a>name pw=pw
 		a S: CONNACK 0x04
 		a S: --
 		a C: CONNECT 5 clean id=a

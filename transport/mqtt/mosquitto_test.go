@@ -44,7 +44,7 @@ func TestOpenServer(t *testing.T) {
 		}
 		h.play(`
 			c C: CONNECT 5 clean id=c user=carol pw=any
-			c S: CONNACK 0x86
+			c S: CONNACK 0x87
 			c S: --
 			d C: CONNECT 5 clean id=d user=alice pw=pw
 			d S: CONNACK 0x00 *

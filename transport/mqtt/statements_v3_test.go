@@ -320,7 +320,7 @@ var dialogues311 = []statement{
 		a kept new
 		a --
 		a C: CONNECT 4 id=a user=alice pw=wrong
-		a S: CONNACK 0x04
+		a S: CONNACK 0x05
 		a S: --
 		a kept present
 	`},

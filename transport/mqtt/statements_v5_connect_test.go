@@ -423,7 +423,7 @@ var connects5 = []statement{
 		a kept new
 		a --
 		a C: CONNECT 5 id=a user=alice pw=wrong
-		a S: CONNACK 0x86
+		a S: CONNACK 0x87
 		a S: --
 		a C: CONNECT 5 id=a
 		a S: CONNACK 0x87
@@ -470,7 +470,7 @@ var connects5 = []statement{
 		w up
 		w sub x q0
 		a C: RAW 10 r25 s4 'MQTT' 05 c2 k0 00 s1 'a' s5 'alice' s2 'no' 30 r5 s1 'x' 00 '1'
-		a S: CONNACK 0x86
+		a S: CONNACK 0x87
 		a S: --
 		w S: (nothing)
 		a C: RAW 10 r25 s4 'MQTT' 05 c2 k0 00 s1 'a' s5 'alice' s2 'pw' 30 r5 s1 'x' 00 '1'

@@ -89,6 +89,9 @@ func (c *Config) Check() error {
 	if c.MQTT.Redirect.Moved && c.MQTT.Redirect.Server == "" {
 		bad("mqtt.redirect.moved: where to? mqtt.redirect.server is empty")
 	}
+	if q := *c.MQTT.MaxQoS; q < 0 || q > 2 {
+		bad("mqtt.max_qos: %d is none of 0, 1 and 2", q)
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format: %q is neither text nor json", c.Log.Format)
 	}

@@ -159,6 +159,7 @@ func Default() Config {
 			XMPP: "127.0.0.1:5222",
 			Link: "127.0.0.1:7400",
 		},
-		Log: Log{Format: "text"},
+		MQTT: mqtt.Config{MaxQoS: new(2), RetainAvailable: new(true)},
+		Log:  Log{Format: "text"},
 	}
 }

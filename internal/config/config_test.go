@@ -95,6 +95,8 @@ func TestRefused(t *testing.T) {
 		{"no time at all", "poll:\n  max_wait: -1s\n", "poll.max_wait: -1s is less than 0"},
 		{"a rule that is none", "mqtt:\n  acl:\n    - publish: [a]\n    - roles: [root]\n      publish: [a/#/b]\n", `config: mqtt.acl: rule 2: roles[0]: "root" is none of user, app and admin`},
 		{"a rule for somebody else's", "mqtt:\n  acl: [{users: [a@example.org], publish: [a]}]\n", `mqtt.acl: rule 1: users[0]: "a@example.org" is not at localhost`},
+		{"no such QoS", "mqtt:\n  max_qos: 3\n", "mqtt.max_qos: 3 is none of 0, 1 and 2"},
+		{"no QoS at all", "mqtt:\n  max_qos:\n", `posthouse.yaml:2: mqtt.max_qos: "" is not a whole number`},
 		{"nothing open", "listen: {http: , mqtt: , xmpp: , link: }\n", "every address is empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,6 +127,18 @@ func TestNegative(t *testing.T) {
 	}
 	if tried < 50 {
 		t.Errorf("only %d options are numbers", tried)
+	}
+}
+
+// Where zero can be said although it is not the default, it is not taken for it.
+func TestZero(t *testing.T) {
+	c, err := Load(Sources{})
+	if err != nil || *c.MQTT.MaxQoS != 2 || !*c.MQTT.RetainAvailable {
+		t.Errorf("%v, %v", c.MQTT, err)
+	}
+	c, err = Load(Sources{File: write(t, "mqtt: {max_qos: 0, retain_available: false}\n")})
+	if err != nil || *c.MQTT.MaxQoS != 0 || *c.MQTT.RetainAvailable {
+		t.Errorf("%v, %v", c.MQTT, err)
 	}
 }
 

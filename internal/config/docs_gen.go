@@ -124,6 +124,8 @@ var docs = map[string]string{
 	"mqtt.max_session_expiry":  "max_session_expiry is how long a session is kept at most after its\nconnection has ended. Default 720h.",
 	"mqtt.max_subscriptions":   "max_subscriptions is how many filters one session may have. Those with\nwildcards may have ten times as many levels, all together. Default 10000.",
 	"mqtt.max_client_id":       "max_client_id is the greatest length of a client identifier. Default 1024.",
+	"mqtt.max_qos":             "max_qos is the greatest QoS there is here: 0, 1 or 2. Clients that publish\nwith more are disconnected, 0x9B, and subscriptions are granted no more. A\nsubscription from before has what it was granted. At 0 nothing is\nacknowledged, messages to im/to/… neither. Default 2.",
+	"mqtt.retain_available":    "retain_available says whether there are retained messages. Without them,\nclients that publish one are disconnected, 0x9A, and what was retained\nbefore is not sent, but still there when they are allowed again.\nDefault true.",
 	"mqtt.topic_alias_maximum": "topic_alias_maximum is how many topic aliases a client may set. Default 64.",
 	"mqtt.max_retained":        "max_retained and max_retained_bytes are how many topics may have a retained\nmessage, and how many bytes of them there may be: they are in memory.\nDefault 1000000 and 256 MiB.",
 	"mqtt.max_retained_bytes":  "max_retained and max_retained_bytes are how many topics may have a retained\nmessage, and how many bytes of them there may be: they are in memory.\nDefault 1000000 and 256 MiB.",

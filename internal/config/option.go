@@ -42,7 +42,7 @@ func Options() []Option {
 }
 
 // walk lists the options below t. Fields of a kind that no text can say
-// (functions, pointers, interfaces) are not options: the server fills them in.
+// (functions, interfaces) are not options: the server fills them in.
 func walk(t reflect.Type, key, name string, index []int) (opts []Option, sections []section) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -105,7 +105,8 @@ func snake(name string) string {
 	return b.String()
 }
 
-// settable reports whether text can say a value of t.
+// settable reports whether text can say a value of t. A pointer is for what has
+// a default that is not zero, where zero can be said, too.
 func settable(t reflect.Type) bool {
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 		return true
@@ -117,6 +118,8 @@ func settable(t reflect.Type) bool {
 		return true
 	case reflect.Slice:
 		return t.Elem().Kind() != reflect.Uint8 && settable(t.Elem())
+	case reflect.Pointer:
+		return settable(t.Elem())
 	}
 	return false
 }
@@ -213,6 +216,9 @@ func parse(v reflect.Value, s string) error {
 		return err
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		return parse(v.Elem(), s)
 	case reflect.String:
 		v.SetString(s)
 	case reflect.Bool:

@@ -68,6 +68,8 @@ func show(v reflect.Value) string {
 		return strings.ToLower(x.String())
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		return show(v.Elem())
 	case reflect.String:
 		if v.Len() == 0 || strings.ContainsAny(v.String(), ":#{}[]&*!|>'\"%@`") {
 			return fmt.Sprintf("%q", v.String())

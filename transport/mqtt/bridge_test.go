@@ -328,6 +328,48 @@ func TestBridgeRetained(t *testing.T) {
 	}
 }
 
+// Where less is supported than the bridge is configured for, or the other broker
+// does, messages come over with less.
+func TestBridgeMaximumQoS(t *testing.T) {
+	topics := BridgeTopic{Filter: "#", Direction: "both", QoS: 2}
+	for version, via := range map[string]string{"5": "user-property=*", "3.1.1": ""} {
+		t.Run("here "+version, func(t *testing.T) {
+			a := toB(version, topics)
+			a.MaxQoS, a.RetainAvailable = new(1), new(false)
+			bridged(t, map[string]Config{"b": plain(), "a": a}, `
+				open b
+				open a
+				a anna C: CONNECT 5 clean id=anna
+				a anna S: CONNACK*
+				a anna C: SUBSCRIBE #1 # 0x0a
+				a anna S: SUBACK #1 0x01
+				b rita C: CONNECT 5 clean id=rita
+				b rita S: CONNACK*
+				b rita C: PUBLISH t q2 #1 retain :two
+				b rita S: PUBREC #1
+				a anna S: PUBLISH t q1 #1 `+via+`:two
+			`)
+		})
+	}
+	t.Run("there", func(t *testing.T) {
+		b := plain()
+		b.MaxQoS, b.RetainAvailable = new(1), new(false)
+		bridged(t, map[string]Config{"b": b, "a": toB("5", topics)}, `
+			open b
+			open a
+			b rita C: CONNECT 5 clean id=rita
+			b rita S: CONNACK*
+			b rita C: SUBSCRIBE #1 # 0x0a
+			b rita S: SUBACK #1 0x01
+			a anna C: CONNECT 5 clean id=anna
+			a anna S: CONNACK*
+			a anna C: PUBLISH t q2 #1 retain :two
+			a anna S: PUBREC #1
+			b rita S: PUBLISH t q1 #1*:two
+		`)
+	})
+}
+
 // Two brokers bridged with each other from both sides, and three in a ring: a
 // message comes once for each way that there is, and does not go around.
 func TestBridgeLoop(t *testing.T) {

@@ -297,6 +297,15 @@ func (c *client) answerProps(p *packet.Connect, ps *packet.Properties, asked uin
 	ps.SetNum(packet.TopicAliasMaximum, uint32(cfg.TopicAliasMaximum))
 	ps.SetNum(packet.MaximumPacketSize, uint32(cfg.MaxPacket))
 	ps.SetNum(packet.ReceiveMaximum, uint32(cfg.ReceiveMaximum))
+	if most := cfg.maxQoS(); most < 2 {
+		// "If a Server does not support QoS 1 or QoS 2 PUBLISH packets it MUST
+		// send a Maximum QoS in the CONNACK packet specifying the highest QoS it
+		// supports" [MQTT-3.2.2-9]
+		ps.SetNum(packet.MaximumQoS, uint32(most))
+	}
+	if !cfg.retains() { // section 3.2.2.3.5
+		ps.SetNum(packet.RetainAvailable, 0)
+	}
 	if p.ClientID != "" { // [MQTT-3.2.2-16]
 		ps.SetText(packet.AssignedClientID, p.ClientID)
 	}

@@ -128,6 +128,75 @@ func TestHeavyFilters(t *testing.T) {
 	}
 }
 
+// 3.1.1 has no words for what is not supported: grants are lower, and the
+// connection is closed.
+func TestMaximumQoSOld(t *testing.T) {
+	dialogue(t, Config{MaxQoS: new(1), RetainAvailable: new(false)}, `
+		a C: CONNECT 4 clean id=a user=alice
+		a S: CONNACK 0x00
+		a C: SUBSCRIBE #1 x q0 y q1 z q2
+		a S: SUBACK #1 0x00 0x01 0x01
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH z q1 #1 :1
+		b S: PUBACK #1
+		a S: PUBLISH z q1 #1 :1
+		b C: PUBLISH z q2 #1 :1
+		b S: --
+		b C: CONNECT 4 clean id=b user=bob
+		b S: CONNACK 0x00
+		b C: PUBLISH z q0 retain :1
+		b S: --
+		b C: CONNECT 4 clean id=b user=bob will=z q2 :gone
+		b S: --
+		b C: CONNECT 4 clean id=b user=bob will=z q0 retain :gone
+		b S: --
+		a S: (nothing)
+	`)
+}
+
+// What was there before the limit: a subscription has what it was granted, a
+// will is published all the same, and what is retained waits until that is
+// allowed again.
+func TestMaximumQoSLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{SysInterval: 1000 * 3600e9})
+		defer func() { h.stop() }()
+		h.play(written(5, `
+			a kept new
+			a sub x q2
+			w kept new
+			w sub w/# 0x09
+			w --
+			b kept new will=w/b q1 retain will-delay-interval=50 :gone
+			b C: PUBLISH x/old q1 #1 retain :old
+			b S: PUBACK #1 0x10
+			b C: PUBLISH x q2 #2 :2
+			b S: PUBREC #2
+			a S: PUBLISH x q2 *
+		`))
+		h.cfg.MaxQoS, h.cfg.RetainAvailable = new(0), new(false)
+		h.kill()
+		h.play(written(5, `
+			w kept present
+			~ 51s
+			w S: PUBLISH w/b q1 #1 :gone
+			w C: PUBACK #1
+			w sub x/# q0 $SYS/broker/version q0
+			w S: (nothing)
+			a kept present
+			a S: PUBLISH x q2 #1 dup :2
+		`))
+		h.cfg = Config{}
+		h.kill()
+		h.play(written(5, `
+			w up
+			w sub x/old q0
+			w S: PUBLISH x/old q0 retain :old
+		`))
+	})
+}
+
 // Only so many sessions are kept. Those that are may be resumed, and others that
 // end with their connection begun.
 func TestMaxSessions(t *testing.T) {

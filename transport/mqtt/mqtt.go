@@ -46,6 +46,7 @@ import (
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport"
+	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
@@ -93,6 +94,16 @@ type Config struct {
 	MaxSubscriptions int
 	// MaxClientID is the greatest length of a client identifier. Default 1024.
 	MaxClientID int
+	// MaxQoS is the greatest QoS there is here: 0, 1 or 2. Clients that publish
+	// with more are disconnected, 0x9B, and subscriptions are granted no more. A
+	// subscription from before has what it was granted. At 0 nothing is
+	// acknowledged, messages to im/to/… neither. Default 2.
+	MaxQoS *int `config:"max_qos"`
+	// RetainAvailable says whether there are retained messages. Without them,
+	// clients that publish one are disconnected, 0x9A, and what was retained
+	// before is not sent, but still there when they are allowed again.
+	// Default true.
+	RetainAvailable *bool
 	// TopicAliasMaximum is how many topic aliases a client may set. Default 64.
 	TopicAliasMaximum int
 	// MaxRetained and MaxRetainedBytes are how many topics may have a retained
@@ -181,6 +192,33 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	dur(&c.SysInterval, 10*time.Second)
 	c.SN = c.SN.withDefaults()
 	return c
+}
+
+func (c *Config) maxQoS() byte {
+	if c.MaxQoS == nil {
+		return 2
+	}
+	return byte(*c.MaxQoS)
+}
+
+func (c *Config) retains() bool { return c.RetainAvailable == nil || *c.RetainAvailable }
+
+// supported says whether a message may be published, or left as a will, with
+// that QoS and retained.
+//
+//	"It is a Protocol Error if the Server receives a PUBLISH packet with a QoS
+//	greater than the Maximum QoS it specified. In this case use DISCONNECT with
+//	Reason Code 0x9B" MQTT 5.0 section 3.2.2.3.4, and the same with 0x9A for
+//	RETAIN, section 3.2.2.3.5. 3.1.1 has no word for either: "the Server MUST
+//	close the Network Connection" 3.1.1 [MQTT-4.8.0-1].
+func (c *Config) supported(qos byte, retain bool) error {
+	switch {
+	case qos > c.maxQoS():
+		return &packet.Error{Code: packet.QoSNotSupported, Text: "more than the maximum QoS"}
+	case retain && !c.retains():
+		return &packet.Error{Code: packet.RetainNotSupported, Text: "nothing is retained here"}
+	}
+	return nil
 }
 
 // Server is the MQTT door.

@@ -34,7 +34,7 @@ const (
 // wantOld notes that retained messages are to be sent for a subscription. A
 // client that subscribes again and again without reading gets no more of them.
 func (c *client) wantOld(sub *topic.Sub[*session]) {
-	if !c.srv.retained.Any(sub.Filter) { // the usual case
+	if !c.srv.cfg.retains() || !c.srv.retained.Any(sub.Filter) { // the usual case
 		return
 	}
 	x := c.more()

@@ -23,6 +23,11 @@ func (c *client) publish(first byte, body []byte) error {
 		// Subscription Identifier" [MQTT-3.3.4-6]
 		return &packet.Error{Code: packet.ProtocolError, Text: "subscription identifier from a client"}
 	}
+	if !c.isBridge() { // which passes on what another broker has; subscriptions get it with less
+		if err := srv.cfg.supported(p.QoS, p.Retain); err != nil {
+			return err
+		}
+	}
 	if p.Alias != 0 {
 		if err := c.alias(&p); err != nil {
 			return err

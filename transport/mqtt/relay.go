@@ -531,8 +531,12 @@ func (l *relay) incoming(first byte, body []byte, cut bool) error {
 		if !ok {
 			return acknowledgeTo(&l.remote, &p)
 		}
+		flags := p.Flags()
+		if !l.b.srv.cfg.retains() {
+			flags &^= 1
+		}
 		l.b.in.Add(1)
-		return l.local.send(packet.AppendPublish(nil, packet.V5, p.Flags(), name, p.ID, p.RawProperties, l.from, p.Payload), false)
+		return l.local.send(packet.AppendPublish(nil, packet.V5, flags, name, p.ID, p.RawProperties, l.from, p.Payload), false)
 	case packet.SUBACK:
 		return l.suback(&l.remote, first, body)
 	case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP:

@@ -66,6 +66,42 @@ func TestSNPublish(t *testing.T) {
 	`)
 }
 
+// What the server does not support is refused, and the sensor stays.
+func TestSNMaximumQoS(t *testing.T) {
+	cfg := sensors()
+	cfg.MaxQoS, cfg.RetainAvailable = new(1), new(false)
+	snDialogue(t, cfg, `
+		app C: CONNECT 4 id=app user=alice clean
+		app S: CONNACK*
+		app C: SUBSCRIBE #1 # q2
+		app S: SUBACK #1 0x01
+		n1 N: CONNECT n1 clean 60s
+		n1 G: CONNACK
+		n1 N: SUBSCRIBE a/temp q2 #1
+		n1 G: SUBACK t1 #1 q1
+		n1 N: PUBLISH 'ab q2 #2 :x
+		n1 G: PUBACK t24930 #2 rejected: not supported
+		n1 N: PUBLISH 'ab q1 retain #3 :x
+		n1 G: PUBACK t24930 #3 rejected: not supported
+		n2 N: PUBLISH p8 q-1 retain :x
+		n1 N: PUBLISH 'ab q1 #4 :taken
+		n1 G: PUBACK t24930 #4
+		app S: PUBLISH ab q1 #1 :taken
+		n2 N: PUBLISH p8 q-1 :open
+		app S: PUBLISH open/door q0 :open
+		n1 N: WILLTOPICUPD w/n1 q2
+		n1 G: WILLTOPICRESP rejected: not supported
+		n1 N: WILLTOPICUPD w/n1 q1
+		n1 G: WILLTOPICRESP
+		n3 N: CONNECT n3 clean will 60s
+		n3 G: WILLTOPICREQ
+		n3 N: WILLTOPIC w/n3 q1 retain
+		n3 G: WILLMSGREQ
+		n3 N: WILLMSG :gone
+		n3 G: CONNACK rejected: not supported
+	`)
+}
+
 func TestSNSubscribe(t *testing.T) {
 	snDialogue(t, sensors(), `
 		app C: CONNECT 4 id=app user=alice clean

@@ -309,7 +309,8 @@ func (g *gateway) publishOpen(m sn.Message) {
 	case sn.Short:
 		name = shortName(m.TopicID)
 	}
-	if topic.CheckName([]byte(name)) != nil || !g.srv.cfg.Anonymous || isMail(name) || !g.srv.mayPublish(nobody, []byte(name)) {
+	if topic.CheckName([]byte(name)) != nil || !g.srv.cfg.Anonymous || isMail(name) ||
+		g.srv.cfg.supported(0, m.Flags.Retain()) != nil || !g.srv.mayPublish(nobody, []byte(name)) {
 		g.srv.count.refused.Add(1)
 		return
 	}

@@ -190,7 +190,8 @@ func (s *sensor) publish(m sn.Message) {
 	switch {
 	case name == "":
 		a.Code = sn.InvalidTopicID
-	case topic.CheckName([]byte(name)) != nil, qos > 0 && m.ID == 0:
+	case topic.CheckName([]byte(name)) != nil, qos > 0 && m.ID == 0,
+		s.g.srv.cfg.supported(qos, m.Flags.Retain()) != nil:
 		a.Code = sn.NotSupported
 	case qos > 0 && waits:
 		return // said again; the answer is on its way

@@ -70,10 +70,9 @@ var noDialogue311 = reasons(map[string]string{
 })
 
 var noDialogue5 = reasons(map[string]string{
-	"binds the client": "2.2.1-3 3.1.2-20 3.1.2-21 3.2.2-4 3.2.2-5 3.2.2-11 3.2.2-14 3.2.2-21 3.3.2-10 3.3.4-8 4.5.0-2 4.12.0-3 6.0.0-3",
-	"binds a server that does not take QoS 1 and 2, or retained messages": "3.2.2-9 3.2.2-10 3.2.2-12 3.2.2-13",
-	"binds a server that sends a copy for each overlapping subscription":  "3.3.4-5",
-	"no such property is sent there":                                      "3.2.2-19 3.2.2-20 3.4.2-3 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2 3.14.2-3 3.14.2-4 3.15.2-2 3.15.2-3",
+	"binds the client": "2.2.1-3 3.1.2-20 3.1.2-21 3.2.2-4 3.2.2-5 3.2.2-21 3.3.2-10 3.3.4-8 4.5.0-2 4.12.0-3 6.0.0-3",
+	"binds a server that sends a copy for each overlapping subscription": "3.3.4-5",
+	"no such property is sent there":                                     "3.2.2-19 3.2.2-20 3.4.2-3 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2 3.14.2-3 3.14.2-4 3.15.2-2 3.15.2-3",
 })
 
 func reasons(by map[string]string) map[string]string {

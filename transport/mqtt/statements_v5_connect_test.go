@@ -477,6 +477,55 @@ var connects5 = []statement{
 		a S: CONNACK 0x00*
 		w S: PUBLISH x q0 :1
 	`},
+	{ids: "3.2.2-9 3.2.2-10 3.2.2-11", cfg: Config{MaxQoS: new(1)}, script: `
+		# 11 binds the client; the server answers one that does not keep it
+		a C: CONNECT 5 clean id=a user=alice
+		a S: CONNACK 0x00 topic-alias-maximum=64 maximum-packet-size=1179648 receive-maximum=1024 maximum-QoS=1*
+		a C: SUBSCRIBE #1 x q0 y q1 z q2
+		a S: SUBACK #1 0x00 0x01 0x01
+		a C: PUBLISH z q1 #1 :1
+		a S: PUBLISH z q1 #1 :1
+		a S: PUBACK #1
+		b up
+		b breaks 0x9b PUBLISH z q2 #1 :2
+		a S: (nothing)
+	`},
+	{ids: "3.2.2-9 3.2.2-10", cfg: Config{MaxQoS: new(0)}, script: `
+		a C: CONNECT 5 clean id=a user=alice
+		a S: CONNACK 0x00 topic-alias-maximum=64 maximum-packet-size=1179648 receive-maximum=1024 maximum-QoS=0*
+		a C: SUBSCRIBE #1 x q2 im/inbox/# q1
+		a S: SUBACK #1 0x00 0x00
+		b up
+		b C: PUBLISH im/to/alice q0 :hello
+		a S: PUBLISH im/inbox/bob@localhost q0 *
+		b breaks 0x9b PUBLISH x q1 #1 :1
+	`},
+	{ids: "3.2.2-12", cfg: Config{MaxQoS: new(1)}, script: `
+		a C: CONNECT 5 clean id=a user=alice will=x q2 :gone
+		a S: CONNACK 0x9b
+		a S: --
+		a up will=x q1 :gone
+	`},
+	{ids: "3.2.2-13", cfg: Config{RetainAvailable: new(false)}, script: `
+		a C: CONNECT 5 clean id=a user=alice will=x q1 retain :gone
+		a S: CONNACK 0x9a
+		a S: --
+		a up will=x q1 :gone
+	`},
+	{ids: "3.2.2-14", cfg: Config{RetainAvailable: new(false)}, script: `
+		# binds the client; the server answers one that does not keep it
+		a C: CONNECT 5 clean id=a user=alice
+		a S: CONNACK 0x00 topic-alias-maximum=64 maximum-packet-size=1179648 receive-maximum=1024 retain-available=0*
+		a sub x q1 $SYS/broker/uptime 0x08
+		b up
+		b breaks 0x9a PUBLISH x q0 retain :1
+		b up
+		b breaks 0x9a PUBLISH x q1 #1 retain :
+		a S: (nothing)
+		# Nothing of the server's is, either.
+		~ 10s
+		a S: PUBLISH $SYS/broker/uptime q0 :10 seconds
+	`},
 	{ids: "3.2.2-15", cfg: Config{MaxPacket: 200}, script: `
 		# binds the client; the server answers one that does not keep it
 		a up

@@ -117,7 +117,13 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 		// COMPAT(bridges): what mosquitto does for a bridge of 3.1.1.
 		f.Options |= 4 | 8
 	}
-	granted := packet.Code(f.QoS())
+	// "A Server that does not support QoS 1 or QoS 2 PUBLISH packets MUST still
+	// accept SUBSCRIBE packets containing a Requested QoS of 0, 1 or 2"
+	// [MQTT-3.2.2-10]. It "might grant a lower maximum QoS than the subscriber
+	// requested", section 3.8.4.
+	qos := min(f.QoS(), c.srv.cfg.maxQoS())
+	f.Options = f.Options&^3 | packet.Options(qos)
+	granted := packet.Code(qos)
 	mail := isMail(bare)
 	switch {
 	case slices.Contains(c.srv.cfg.Refused, bare):

@@ -83,11 +83,13 @@ func (srv *Server) ownState(name []byte) bool {
 func (srv *Server) publishSysTopic(name, value string, now time.Time) {
 	f := srv.borrow(now)
 	defer srv.giveBack(f)
-	f.m = message{topic: []byte(name), payload: []byte(value), retain: true}
-	m := f.own()
-	m.number = srv.retentions.Add(1)
-	if _, had := srv.retained.Set(name, m); !had {
-		srv.sysTopics.Add(1)
+	f.m = message{topic: []byte(name), payload: []byte(value), retain: srv.cfg.retains()}
+	if f.m.retain {
+		m := f.own()
+		m.number = srv.retentions.Add(1)
+		if _, had := srv.retained.Set(name, m); !had {
+			srv.sysTopics.Add(1)
+		}
 	}
 	srv.deliver(f)
 }

@@ -20,7 +20,15 @@ type will struct {
 }
 
 // checkWill says at CONNECT whether the will may be published later.
+//
+//	"If a Server receives a CONNECT packet containing a Will QoS that exceeds its
+//	capabilities, it MUST reject the connection. It SHOULD use a CONNACK packet
+//	with Reason Code 0x9B" [MQTT-3.2.2-12], and with 0x9A for Will Retain
+//	[MQTT-3.2.2-13]
 func (c *client) checkWill(w *packet.Will) error {
+	if err := c.srv.cfg.supported(w.QoS, w.Retain); err != nil {
+		return err
+	}
 	if topic.CheckName([]byte(w.Topic)) != nil {
 		return &packet.Error{Code: packet.TopicNameInvalid, Text: "will topic"}
 	}
@@ -145,6 +153,7 @@ func (srv *Server) publishWill(w *will, records ...mailbox.Record) {
 	f := srv.borrow(time.Now())
 	defer srv.giveBack(f)
 	f.m = w.m
+	f.m.retain = f.m.retain && srv.cfg.retains() // it may be from before
 	if w.lasts {
 		f.m.expires = f.now.Add(time.Duration(w.expiry) * time.Second)
 	}

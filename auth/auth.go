@@ -52,6 +52,7 @@
 //	auth/secret       32 random bytes, for the salts of users that do not exist
 //	auth/user/USER    an account
 //	auth/key/HEX      the user whose application key has this SHA-256
+//	auth/removed/USER 1: the account is no more, and not all that was its user's is forgotten
 //
 // An account is, with v for an unsigned varint and s for v bytes:
 //
@@ -173,7 +174,7 @@ type Auth struct {
 	stats struct{ accepted, denied, busy, hashes, remembered atomic.Uint64 }
 
 	// admin is held while an account is changed, also over the write to the
-	// store. It is taken before mu.
+	// store and what OnRemove was given. It is taken before mu.
 	admin sync.Mutex
 
 	onChange atomic.Pointer[func(user string)]
@@ -200,6 +201,8 @@ const (
 	secretRecord = prefix + "secret"
 	userPrefix   = prefix + "user/"
 	keyPrefix    = prefix + "key/"
+
+	removedPrefix = prefix + "removed/"
 )
 
 // Open reads the names of all accounts from mail and returns an Auth, to be
@@ -311,8 +314,9 @@ func (a *Auth) OnChange(f func(user string)) { a.onChange.Store(&f) }
 
 // OnRemove has f called when an account was removed and its sessions were told
 // to end: what others keep of its user must not fall to the next one of that
-// name. F may block; its error is Remove's. Call it once, before accounts are
-// changed.
+// name. F may block, and must not change accounts; its error is Remove's. Until it
+// has no error it is called again, by ForgetRemoved and by Add for that name.
+// Call OnRemove once, before accounts are changed.
 func (a *Auth) OnRemove(f func(ctx context.Context, user string) error) { a.onRemove.Store(&f) }
 
 // Stats counts since Open.

@@ -77,6 +77,9 @@ func (a *Auth) Add(ctx context.Context, user, password string, role Role) error 
 	if a.names.has(user) {
 		return fmt.Errorf("%w: %s", ErrUserExists, user)
 	}
+	if err := a.forgetLocked(ctx, user); err != nil {
+		return err
+	}
 	if info, err := a.mail.Info(ctx, user); err != nil {
 		return err
 	} else if info.Last != 0 {
@@ -102,17 +105,47 @@ func (a *Auth) Remove(ctx context.Context, user string) error {
 		return err
 	}
 	a.tell(user)
-	// What is in a box that nobody may open is lost to all but its next owner,
-	// and Add sees to it that there is none.
-	ctx = context.WithoutCancel(ctx) // he is gone, and what was his must go
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	// He is gone, and what was his must go.
+	return a.forgetLocked(context.WithoutCancel(ctx), user)
+}
+
+// forgetLocked drops what is left of user if his account was removed. A record
+// says so until that has succeeded: a crash or a full disk in between must not
+// leave it to the next of that name.
+func (a *Auth) forgetLocked(ctx context.Context, user string) error {
+	left, err := a.mail.Get(ctx, removedPrefix+user)
+	if err != nil || left == nil {
+		return err
+	}
 	err = a.mail.DropBox(ctx, user)
 	if f := a.onRemove.Load(); f != nil {
 		err = errors.Join(err, (*f)(ctx, user))
+	}
+	if err == nil {
+		err = a.mail.Put(ctx, mailbox.Record{Key: removedPrefix + user})
 	}
 	if err != nil {
 		return fmt.Errorf("auth: %s is removed, but not all that was his: %w", user, err)
 	}
 	return nil
+}
+
+// ForgetRemoved finishes what Remove had begun when the server ended, or could
+// not be done then. Call it after OnRemove.
+func (a *Auth) ForgetRemoved(ctx context.Context) error {
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	var users []string
+	err := a.mail.Scan(ctx, removedPrefix, func(key string, _ []byte) bool {
+		users = append(users, strings.TrimPrefix(key, removedPrefix))
+		return true
+	})
+	for _, user := range users {
+		err = errors.Join(err, a.forgetLocked(ctx, user))
+	}
+	return err
 }
 
 func (a *Auth) remove(ctx context.Context, user string) error {
@@ -122,7 +155,7 @@ func (a *Auth) remove(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
-	records := []mailbox.Record{{Key: userPrefix + user}}
+	records := []mailbox.Record{{Key: userPrefix + user}, {Key: removedPrefix + user, Value: []byte{1}}}
 	for _, k := range acc.apps {
 		records = append(records, mailbox.Record{Key: keyRecord(k.hash)})
 	}

@@ -234,4 +234,35 @@ func TestOnRemove(t *testing.T) {
 	if err := a.Remove(t.Context(), "alice"); !errors.Is(err, fails) {
 		t.Error(err)
 	}
+	// As long as it fails nobody gets the name.
+	if err := a.Add(t.Context(), "alice", "secret", RoleUser); !errors.Is(err, fails) || a.Exists("alice@localhost") {
+		t.Error(err)
+	}
+	fails, calls = nil, nil
+	must(t, a.Add(t.Context(), "alice", "secret", RoleUser))
+	must(t, a.Add(t.Context(), "carol", "secret", RoleUser))
+	must(t, a.ForgetRemoved(t.Context()))
+	if want := []string{"forget alice@localhost"}; !slices.Equal(calls, want) {
+		t.Errorf("%q, want %q", calls, want)
+	}
+}
+
+// What was not forgotten when the server was killed is when it is back.
+func TestForgetRemoved(t *testing.T) {
+	a := newAlice(t, Config{})
+	a.OnRemove(func(context.Context, string) error { return errors.New("killed") })
+	if err := a.Remove(t.Context(), "alice"); err == nil {
+		t.Error("not killed")
+	}
+	b := open(t, a.mail, Config{})
+	var calls []string
+	b.OnRemove(func(_ context.Context, user string) error {
+		calls = append(calls, user)
+		return nil
+	})
+	must(t, b.ForgetRemoved(t.Context()))
+	must(t, b.ForgetRemoved(t.Context()))
+	if want := []string{"alice@localhost"}; !slices.Equal(calls, want) {
+		t.Errorf("%q, want %q", calls, want)
+	}
 }

@@ -47,12 +47,17 @@ func openData(cfg *config.Config, log *slog.Logger) (*data, error) {
 	return &data{mail, a, costs}, nil
 }
 
-// forget removes what is kept of a user whose account was removed; xmpp is what
-// does so for that door.
-func (d *data) forget(xmpp func(ctx context.Context, user string) error) {
+// forget removes what is kept of users whose account was removed, or will be;
+// doors are what does so for the doors.
+func (d *data) forget(ctx context.Context, doors ...func(ctx context.Context, user string) error) error {
 	d.auth.OnRemove(func(ctx context.Context, user string) error {
-		return errors.Join(xmpp(ctx, user), d.costs.ForgetUser(ctx, user))
+		err := d.costs.ForgetUser(ctx, user)
+		for _, forget := range doors {
+			err = errors.Join(err, forget(ctx, user))
+		}
+		return err
 	})
+	return d.auth.ForgetRemoved(ctx)
 }
 
 // Close closes it. The doors must have ended.

@@ -196,7 +196,8 @@ func TestUserCommandsOnTheData(t *testing.T) {
 		}
 		return keys
 	}
-	records("xmpp:roster:alice@localhost", "xmpp:private:alice@localhost:ns x", "cost/alice@localhost/phone")
+	records("xmpp:roster:alice@localhost", "xmpp:private:alice@localhost:ns x", "cost/alice@localhost/phone",
+		"mqtt/session/alice@localhost/phone", "mqtt/sub/alice@localhost/phone/0")
 	if _, errs := user("", "rm", "alice"); errs != "" {
 		t.Errorf("rm: %s", errs)
 	}

@@ -110,7 +110,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		core.Router.EndUser(user, router.Removed)
 		d.mqtt.EndUser(user) // clients that use plain topics alone
 	})
-	data.forget(d.xmpp.Forget)
+	if err := data.forget(ctx, d.xmpp.Forget, d.mqtt.Forget); err != nil {
+		return err
+	}
 	listeners, err := d.listen(cfg.Listen)
 	if err != nil {
 		return err

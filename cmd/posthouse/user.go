@@ -16,6 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/internal/control"
+	"github.com/posthouse-im/posthouse/transport/mqtt"
 	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
 
@@ -60,7 +61,12 @@ func (s *settings) manage(p *program, fresh bool, do func(control.Accounts, cont
 	if err != nil {
 		return err
 	}
-	d.forget(func(ctx context.Context, user string) error { return xmpp.Forget(ctx, d.mail, user) })
+	err = d.forget(context.Background(),
+		func(ctx context.Context, user string) error { return xmpp.Forget(ctx, d.mail, user) },
+		func(ctx context.Context, user string) error { return mqtt.Forget(ctx, d.mail, user) })
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
 	if there := d.auth.Elsewhere(); fresh && there != "" && s.Domain == nil {
 		err := fmt.Errorf("domain: the accounts in %s are at %s, not at %s: which one is meant? Say --domain", cfg.Data, there, cfg.Domain)
 		return errors.Join(err, d.Close())

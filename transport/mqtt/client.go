@@ -505,7 +505,11 @@ func (c *client) leave() {
 		w = c.x.will
 	}
 	k := s.kept.Load()
-	if k != nil && (k.expiry == 0 || srv.orphan(c.user())) {
+	switch {
+	case srv.orphan(c.user()):
+		srv.discard(s)
+		k, w = nil, nil
+	case k != nil && k.expiry == 0:
 		srv.wipe(s)
 		k = nil
 	}

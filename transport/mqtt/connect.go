@@ -240,6 +240,10 @@ func (c *client) enter() error {
 	}
 	lg := c.x.login
 	p := &lg.packet
+	if srv := c.srv; srv.orphan(lg.who.User) { // removed since he was asked who he is
+		srv.discard(s)
+		return c.turnAway(&packet.Error{Code: packet.NotAuthorized, Text: "the account is no more"})
+	}
 	expiry := p.Properties.Num(packet.SessionExpiry, 0)
 	if c.version != packet.V5 && !p.CleanStart {
 		expiry = forever // 3.1.1 keeps a session without limit

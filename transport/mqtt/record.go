@@ -280,7 +280,7 @@ func (srv *Server) loadSessions(ctx context.Context) error {
 		srv.count.sessions.Add(1)
 		srv.setAway(s.kept.Load(), true)
 		if srv.orphan(s.kept.Load().user) { // its account was removed while nobody listened
-			srv.wipe(s)
+			srv.discard(s)
 			continue
 		}
 		srv.sessions.shard(key).all[key] = s

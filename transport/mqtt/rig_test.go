@@ -83,6 +83,7 @@ func (h *house) open(accounts bool) {
 		t.Fatal(err)
 	}
 	a.OnChange(func(user string) { h.core.Router.EndUser(user, router.Removed); h.srv.EndUser(user) })
+	a.OnRemove(func(ctx context.Context, user string) error { return h.srv.Forget(ctx, user) })
 	if accounts {
 		for _, u := range []string{"alice", "bob"} {
 			if err := a.Add(ctx, u, "pw", auth.RoleUser); err != nil {

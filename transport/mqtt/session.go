@@ -116,7 +116,20 @@ type sessions struct {
 type sessionShard struct {
 	mu  sync.Mutex
 	all map[string]*session
-	_   [40]byte
+	// left has a channel for who waits until nobody owns a session any more.
+	left map[*session]chan struct{}
+	_    [40]byte
+}
+
+// leftLocked is closed when nobody owns s any more.
+func (sh *sessionShard) leftLocked(s *session) <-chan struct{} {
+	if sh.left == nil {
+		sh.left = map[*session]chan struct{}{}
+	}
+	if sh.left[s] == nil {
+		sh.left[s] = make(chan struct{})
+	}
+	return sh.left[s]
 }
 
 func (t *sessions) init() {
@@ -195,7 +208,21 @@ func (t *sessions) leave(key string, c *client, drop bool) (last bool) {
 	if drop {
 		delete(sh.all, key)
 	}
+	if l := sh.left[s]; l != nil {
+		close(l)
+		delete(sh.left, s)
+	}
 	return true
+}
+
+// finish asks who has the session, and who waits for it, to go. The shard's lock
+// is held.
+func (s *session) finish(code packet.Code) {
+	for _, c := range [...]*client{s.owner, s.next} {
+		if c != nil {
+			c.finish(code)
+		}
+	}
 }
 
 // adopt makes the session that c has claimed ready for it. Present says that
@@ -359,35 +386,6 @@ func (srv *Server) due(s *session, t task) {
 	if w != nil {
 		srv.publishWill(w)
 	}
-}
-
-// EndUser ends the connections of a user, whose password has changed or whose
-// account is gone; the router knows only those that read the mailbox. Without an
-// account the sessions are forgotten, so that a later account of that name does
-// not find them.
-func (srv *Server) EndUser(user string) {
-	for i := range srv.sessions.shards {
-		sh := &srv.sessions.shards[i]
-		sh.mu.Lock()
-		for key, s := range sh.all {
-			if !strings.HasPrefix(key, user) || !strings.HasPrefix(key[len(user):], "/") {
-				continue
-			}
-			if s.owner != nil {
-				s.owner.finish(packet.NotAuthorized)
-			} else if srv.orphan(user) {
-				delete(sh.all, key)
-				s.kept.Load().will = nil
-				srv.wipe(s)
-			}
-		}
-		sh.mu.Unlock()
-	}
-}
-
-// orphan reports whether user had an account and has none any more.
-func (srv *Server) orphan(user string) bool {
-	return user != "" && user != bridgeUser && !srv.core.Auth.Exists(user)
 }
 
 // fireWill publishes a will that waits for its delay, since the session ends.

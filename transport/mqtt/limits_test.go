@@ -1,12 +1,14 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/posthouse-im/posthouse/internal/acl"
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
 )
@@ -65,6 +67,109 @@ func TestQueueBytes(t *testing.T) {
 		h.play("a S: (nothing)")
 		// There is room again.
 		h.play(fmt.Sprintf("b C: PUBLISH x q1 #1 :6%s\nb S: PUBACK*\na S: PUBLISH x q1 #5 :6*", body))
+	})
+}
+
+// A client has only so many messages in flight, whatever it would take: what
+// ends with its connection and what is kept, and what comes from the mailbox.
+func TestMaxInflight(t *testing.T) {
+	for name, connect := range map[string]string{
+		"memory": "CONNECT 5 clean id=a user=alice receive-maximum=10", "kept": "CONNECT 5 id=a user=alice receive-maximum=10 session-expiry-interval=60",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialogue(t, Config{MaxInflight: 2}, `
+				a C: `+connect+`
+				a S: CONNACK 0x00 *
+				a C: SUBSCRIBE #1 x q2 im/inbox/# q1
+				a S: SUBACK #1 0x02 0x01
+				`+written(5, `
+				b up
+				b C: PUBLISH x q1 #1 :1
+				b S: PUBACK #1
+				b C: PUBLISH x q2 #2 :2
+				b S: PUBREC #2
+				b C: PUBLISH x q1 #3 :3
+				b S: PUBACK #3
+				a S: PUBLISH x q1 #1 :1
+				a S: PUBLISH x q2 #2 :2
+				b C: PUBLISH im/to/alice q1 #4 :4
+				b S: PUBACK #4
+				a S: (nothing)
+				a C: PUBACK #1
+				a S: PUBLISH x q1 #3 :3
+				a S: (nothing)
+				`))
+		})
+	}
+}
+
+// Only so many messages wait in memory.
+func TestMaxQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Config{MaxQueue: 2})
+		defer func() { h.stop() }()
+		h.play(written(5, `
+			a up receive-maximum=1
+			a sub x q1
+			b up
+		`))
+		for i := range 5 { // one is sent, two wait
+			h.play(fmt.Sprintf("b C: PUBLISH x q1 #%d :%d\nb S: PUBACK*", i+1, i))
+		}
+		if n := h.srv.Stats().Dropped; n != 2 {
+			t.Errorf("%d dropped", n)
+		}
+		for i := range 3 {
+			h.play(fmt.Sprintf("a S: PUBLISH x q1 #%d :%d\na C: PUBACK #%d", i+1, i, i+1))
+		}
+		h.play("a S: (nothing)")
+	})
+}
+
+// Only so many bytes wait for a client that does not read: less than it has by
+// default, or more.
+func TestMaxUnsent(t *testing.T) {
+	const body = 100_000
+	for most, want := range map[int]int{1 << 20: 1 << 20, 0: 2 << 20, 3 << 20: 3 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, Config{MaxUnsent: most})
+			defer func() { h.stop() }()
+			h.play(written(5, "a up\na sub x q0\nb up"))
+			m := packet.Publish{Topic: []byte("x"), Payload: make([]byte, body)}
+			for range 50 {
+				h.peers["b"].nc.Write(m.Append(nil, packet.V5))
+			}
+			synctest.Wait()
+			// One more is on its way, and the longest message may be a little longer.
+			if n := 50 - int(h.srv.Stats().Dropped); n < want/body || n > want/body+3 {
+				t.Errorf("%d messages wait with a limit of %d bytes", n, most)
+			}
+		})
+	}
+}
+
+// The server's own topics come as often as configured.
+func TestSysInterval(t *testing.T) {
+	dialogue(t, Config{SysInterval: time.Minute}, `
+		a C: CONNECT 5 clean id=a user=alice
+		a S: CONNACK*
+		a C: SUBSCRIBE #1 $SYS/broker/uptime 0x20
+		a S: SUBACK*
+		~ 58s
+		a S: (nothing)
+		~ 1s
+		a S: PUBLISH $SYS/broker/uptime q0 :60 seconds
+	`)
+}
+
+// Only so many rules may be set.
+func TestMaxRules(t *testing.T) {
+	withHouse(t, Config{MaxRules: 2}, func(h *house) {
+		rule := acl.Rule{Publish: []string{"#"}}
+		h.set(rule, rule)
+		if _, err := h.srv.Rules().Set(t.Context(), []acl.Rule{rule, rule, rule}, ""); !errors.Is(err, acl.ErrMany) {
+			t.Error(err)
+		}
 	})
 }
 

@@ -80,7 +80,8 @@ type Config struct {
 	// session. Default: as long as the mailboxes keep messages.
 	MaxKeptAge time.Duration
 	// MaxUnsent is how many bytes may wait in memory for a client that reads
-	// slowly; QoS 0 messages beyond that are dropped and counted. Default 1 MiB.
+	// slowly; QoS 0 messages beyond that are dropped and counted. The longest
+	// message fits always. Default 2 MiB.
 	MaxUnsent int
 	// MaxKeepalive is the longest keep alive that a client may have; MQTT 5
 	// clients are told it as Server Keep Alive. Default: what is known of
@@ -180,7 +181,7 @@ func (c Config) withDefaults(l mailbox.Limits) Config {
 	def(&c.MaxQueueBytes, 16<<20)
 	def(&c.MaxKeptMessages, 1_000_000)
 	def(&c.MaxKeptBytes, 256<<20)
-	def(&c.MaxUnsent, 1<<20)
+	def(&c.MaxUnsent, 2<<20)
 	dur(&c.MaxSessionExpiry, 30*24*time.Hour)
 	def(&c.MaxSubscriptions, 10000)
 	def(&c.MaxClientID, 1024)
@@ -284,7 +285,7 @@ func (s *Server) options() conn.Options {
 	// fill there is room for a batch of a box with one such message in it.
 	l := s.core.Mail.Limits()
 	longest := max(s.cfg.MaxPacket, l.Body+l.Attrs+64<<10)
-	send := max(2*s.cfg.MaxUnsent, longest)
+	send := max(s.cfg.MaxUnsent, longest)
 	return conn.Options{
 		New:       func() conn.Protocol { return &client{srv: s} },
 		MaxSend:   send,

@@ -1,9 +1,11 @@
 package mqtt
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/posthouse-im/posthouse/transport/mqtt/sn"
 )
@@ -616,6 +618,61 @@ func TestSNLimits(t *testing.T) {
 		fw/1 G: (nothing)
 		~ 1h
 		fw/1 G: DISCONNECT
+	`)
+}
+
+// How long the gateway waits for an answer, how often it says a message again,
+// and how long a sensor may be silent are what they are configured to be.
+func TestSNTimes(t *testing.T) {
+	cfg := sensors()
+	cfg.SN.Retry, cfg.SN.Retries, cfg.SN.MaxSilence = 3*time.Second, 1, time.Hour
+	snDialogue(t, cfg, `
+		app C: CONNECT 4 id=app user=alice clean
+		app S: CONNACK*
+		n1 N: CONNECT n1
+		n1 G: CONNACK
+		n1 N: SUBSCRIBE 'ab q1 #1
+		n1 G: SUBACK*
+		app C: PUBLISH ab q1 #1 :x
+		app S: PUBACK #1
+		n1 G: PUBLISH 'ab q1 #1 :x
+		~ 2s
+		n1 G: (nothing)
+		~ 1s
+		n1 G: PUBLISH 'ab q1 #1 dup :x
+		~ 2s
+		n1 G: (nothing)
+		~ 1s
+		n1 G: DISCONNECT
+		n2 N: CONNECT n2
+		n2 G: CONNACK
+		~ 59m
+		n2 G: (nothing)
+		~ 1m
+		n2 G: DISCONNECT
+		# Asleep it is the sensor that says how long.
+		n2 N: CONNECT n2
+		n2 G: CONNACK
+		n2 N: DISCONNECT 7200s
+		n2 G: DISCONNECT
+		~ 119m
+		n2 N: PINGREQ n2
+		n2 G: PINGRESP
+	`)
+}
+
+// An account is for sensors of its networks alone.
+func TestSNAccountsFrom(t *testing.T) {
+	cfg := sensors()
+	cfg.Anonymous = false
+	cfg.SN.Accounts[0].From = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	snDialogue(t, cfg, `
+		10.1.2.3:1884 N: CONNECT n1
+		10.1.2.3:1884 G: CONNACK
+		10.2.2.3:1884 N: CONNECT n2
+		10.2.2.3:1884 G: CONNACK rejected: not supported
+		10.2.2.3:1884 N: CONNECT b1
+		10.2.2.3:1884 G: CONNACK
 	`)
 }
 

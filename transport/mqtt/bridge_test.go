@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
 
@@ -324,6 +327,50 @@ func TestBridgeRetained(t *testing.T) {
 				~ 2m
 				a anna S: (nothing)
 			`)
+		})
+	}
+}
+
+// What a bridge says of itself at the other broker is what is configured.
+func TestBridgeHello(t *testing.T) {
+	pw := filepath.Join(t.TempDir(), "pw")
+	if err := os.WriteFile(pw, []byte("pw\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"5", "3.1.1"} {
+		t.Run(version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := toB(version, BridgeTopic{Filter: "t/#", Direction: "in", QoS: 1})
+				b := &a.Bridges[0]
+				b.User, b.PasswordFile, b.ClientID, b.KeepAlive, b.CleanStart = "bob", pw, "site", 20*time.Second, true
+				hs := newHouses(t, map[string]Config{"a": a, "b": {}})
+				defer hs.close()
+				hs.play("open b\nopen a\n~ 1m")
+				var s *session
+				hs.all["b"].srv.eachOf("bob@localhost", func(_ *sessionShard, at *session) { s = at })
+				if s == nil || s.key != "bob@localhost/site" || s.client.Load().silence() != keepalive.Patience(b.KeepAlive) {
+					t.Fatalf("%+v", s)
+				}
+				hs.play(`
+					a keep C: CONNECT 4 id=keep
+					a keep S: CONNACK 0x00
+					a keep C: SUBSCRIBE #1 t/# q1
+					a keep S: SUBACK*
+					close a
+					b rita C: CONNECT 4 clean id=rita user=bob
+					b rita S: CONNACK 0x00
+					b rita C: PUBLISH t/1 q1 #1 :lost
+					b rita S: PUBACK #1
+					open a
+					~ 1m
+					b rita C: PUBLISH t/2 q1 #2 :comes
+					b rita S: PUBACK #2
+					a keep C: CONNECT 4 id=keep
+					a keep S: CONNACK 0x00 present
+					a keep S: PUBLISH t/2 q1 *
+					a keep S: (nothing)
+				`)
+			})
 		})
 	}
 }

@@ -320,6 +320,43 @@ func TestTrimmedIsToldOnceAndThenReadingGoesOn(t *testing.T) {
 	}
 }
 
+// Who is told of a hole has nothing to acknowledge in it: the cursor goes over it
+// with the entry before, and the next session is not told again.
+func TestCursorGoesOverAHole(t *testing.T) {
+	ahead := time.Duration(0)
+	st := mem.New(mem.Options{Retention: mailbox.Retention{Age: time.Hour}, Now: func() time.Time { return time.Now().Add(ahead) }})
+	defer st.Close()
+	ml := mailbox.New(st, mailbox.Limits{})
+	r := router.New(t.Context(), ml, accounts{"alice@localhost", "bob@localhost"}, "localhost")
+	p := newPeer()
+	say(t, r, who("alice", "a"), "bob", "1", "one")
+	s := attach(t, r, p, "bob", "phone")
+	next(t, s, p, 1)
+	for _, id := range []string{"2", "3"} {
+		say(t, r, who("alice", "a"), "bob", id, id)
+	}
+	ahead = 2 * time.Hour
+	if err := st.Trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var trimmed *mailbox.TrimmedError
+	for trimmed == nil {
+		if es, err := s.Next(nil, 10); len(es) > 0 || err != nil && !errors.As(err, &trimmed) {
+			t.Fatal(es, err)
+		}
+		<-p.bell
+	}
+	if trimmed.After != 1 || trimmed.First != 4 {
+		t.Fatalf("told %v", trimmed)
+	}
+	if _, err := s.Next(nil, 10); err != nil || s.Acked() != 0 {
+		t.Errorf("%v; the cursor is at %d before the first message is acknowledged", err, s.Acked())
+	}
+	if !s.Ack(1) || s.Acked() != 3 {
+		t.Errorf("the cursor is at %d, want it behind the hole, at 3", s.Acked())
+	}
+}
+
 func TestExpiredIsPassedOver(t *testing.T) {
 	r, _ := house(t, mem.Options{})
 	p := newPeer()

@@ -29,7 +29,8 @@ type Session struct {
 	uncounted bool
 
 	read   mailbox.Seq // how far the box was read for this session
-	handed mailbox.Seq // the last entry that Next returned, at first the cursor
+	handed mailbox.Seq // the last entry that Next returned or said to be gone, at first the cursor
+	due    mailbox.Seq // the last entry that the device has to acknowledge
 	acked  mailbox.Seq // how far the cursor was moved
 
 	far *far // what is being read from the disk; nil while the tail suffices
@@ -101,7 +102,7 @@ func (r *Router) Follow(door Door, box, device string, c Client, at mailbox.Seq)
 }
 
 func (r *Router) attach(door Door, who auth.Who, c Client, at mailbox.Seq) *Session {
-	s := &Session{r: r, client: c, who: who, door: door, since: time.Now().UnixMilli(), read: at, handed: at, acked: at}
+	s := &Session{r: r, client: c, who: who, door: door, since: time.Now().UnixMilli(), read: at, handed: at, due: at, acked: at}
 	sh := r.shard(who.User)
 	sh.mu.Lock()
 	head := sh.live[who.User]
@@ -135,7 +136,8 @@ func (s *Session) Acked() mailbox.Seq { return s.acked }
 // it after AttachAt, before Next.
 func (s *Session) Unacked(to mailbox.Seq) { s.acked = min(s.acked, to) }
 
-// Handed is the last entry that Next returned, or where the session began.
+// Handed is the last entry that Next returned or said to be gone, or where the
+// session began.
 func (s *Session) Handed() mailbox.Seq { return s.handed }
 
 // Next appends to buf up to max entries not yet handed out on this session, in
@@ -149,7 +151,10 @@ func (s *Session) Handed() mailbox.Seq { return s.handed }
 //
 // A *mailbox.TrimmedError says that entries are gone; the reader must be told.
 // The session then goes on behind the hole, and Prev of the next entry shows it.
+// The cursor goes over the hole with what lies before, unless [Session.Owe] is
+// called: so who has nothing else to acknowledge is not told at each login.
 func (s *Session) Next(buf []mailbox.Entry, max int) ([]mailbox.Entry, error) {
+	s.settle() // over a hole that the reader has been told of
 	start := len(buf)
 	for len(buf) == start {
 		from := len(buf)
@@ -202,7 +207,7 @@ func (s *Session) keep(buf []mailbox.Entry, from int) []mailbox.Entry {
 			continue
 		}
 		e.Prev = s.handed
-		s.handed = e.Seq
+		s.handed, s.due = e.Seq, e.Seq
 		out = append(out, e)
 	}
 	return out
@@ -210,10 +215,14 @@ func (s *Session) keep(buf []mailbox.Entry, from int) []mailbox.Entry {
 
 // settle moves the cursor over what was passed over, once all before is acknowledged.
 func (s *Session) settle() {
-	if s.acked >= s.handed && s.read > s.acked {
+	if s.acked >= s.due && s.read > s.acked {
 		s.move(s.read)
 	}
 }
+
+// Owe says that the reader will acknowledge the hole that Next has just reported
+// like an entry, as the last place in it. Call it before Next.
+func (s *Session) Owe() { s.due = s.handed }
 
 func (s *Session) move(to mailbox.Seq) {
 	s.acked = to
@@ -228,7 +237,7 @@ func (s *Session) Ack(seq mailbox.Seq) bool {
 	if !ok {
 		seq = s.handed
 	}
-	if seq >= s.handed {
+	if seq >= s.due {
 		seq = s.read
 	}
 	if seq > s.acked {

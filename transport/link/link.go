@@ -176,7 +176,8 @@
 // text/plain; charset=utf-8.
 //
 // TRIMMED says that so many entries behind the place before are gone by
-// retention. The place moves over them.
+// retention. The place moves over them, and with no ACK the device's cursor, as
+// soon as it has come to the place before.
 //
 // # Acknowledgement and flow
 //

@@ -2,9 +2,11 @@ package mqtt
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/store/mem"
 )
 
 // The queue of a kept session has an end. Who alone would have got the message
@@ -208,4 +210,47 @@ func TestKeptAgeEnds(t *testing.T) {
 		phone S: CONNACK 0x00 present
 		phone S: PUBLISH a q1 #2 :new
 	`)
+}
+
+// What retention has removed from a queue is counted once, also if its client has
+// nothing to acknowledge.
+func TestTrimmedIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{t: t, store: mem.New(mem.Options{Retention: mailbox.Retention{Age: time.Hour}}), peers: map[string]*peer{}}
+		h.open(true)
+		defer func() { h.stop() }()
+		h.play(`
+			phone C: CONNECT 4 id=phone user=alice
+			phone S: CONNACK 0x00
+			phone C: SUBSCRIBE #1 a q1
+			phone S: SUBACK #1 0x01
+			tv    C: CONNECT 5 clean id=tv user=bob
+			tv    S: CONNACK 0x00 *
+			tv    C: PUBLISH a q1 #1 :one
+			tv    S: PUBACK #1
+			phone S: PUBLISH a q1 #1 :one
+			phone --
+			tv    C: PUBLISH a q1 #2 :two
+			tv    S: PUBACK #2
+			~ 2h
+		`)
+		if err := h.store.(*mem.Store).Trim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			h.play(`
+				phone C: CONNECT 4 id=phone user=alice
+				phone S: CONNACK 0x00 present
+				phone S: (nothing)
+				phone --
+			`)
+		}
+		if n := h.srv.Stats().Dropped; n != 2 {
+			t.Errorf("%d dropped, want 2", n)
+		}
+		key := "alice@localhost/phone"
+		if past := h.srv.sessions.shard(key).all[key].kept.Load().queue.past; len(past) > 0 {
+			t.Errorf("what was sent of it is remembered: %v", past)
+		}
+	})
 }

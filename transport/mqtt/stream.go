@@ -3,6 +3,7 @@ package mqtt
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/posthouse-im/posthouse/mailbox"
@@ -90,6 +91,7 @@ func (st *stream) pump() error {
 			if st.backlog != nil {
 				st.backlog.gone(int(trimmed.First - 1 - trimmed.After))
 			}
+			maps.DeleteFunc(st.place.past, func(seq mailbox.Seq, _ phase) bool { return seq < trimmed.First })
 			c.srv.log.Warn("messages were trimmed before they were read", "user", c.user(), "device", c.device(), "box", trimmed.Box, "after", trimmed.After, "first", trimmed.First)
 			continue
 		}
@@ -278,7 +280,6 @@ func (st *stream) pass() {
 	if len(st.flight) == 0 {
 		st.flight = nil
 	}
-	st.place.acked = max(st.place.acked, seq)
 	st.sess.Ack(seq)
 }
 
@@ -311,6 +312,7 @@ func (st *stream) confirm(id uint16) {
 // close remembers for the next connection what the cursor cannot tell.
 func (st *stream) close() {
 	p := st.place
+	p.acked = st.sess.Acked()
 	for _, fl := range st.flight {
 		if p.past == nil {
 			p.past = map[mailbox.Seq]phase{}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 	clientpoll "github.com/posthouse-im/posthouse/client/poll"
 	clientxmpp "github.com/posthouse-im/posthouse/client/xmpp"
 	"github.com/posthouse-im/posthouse/internal/certs"
+	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/link"
@@ -35,7 +38,11 @@ func open(t *testing.T) *House {
 
 func openWith(t *testing.T, log *slog.Logger) *House {
 	t.Helper()
-	core := coretest.New(t, coretest.Config{Log: log})
+	var later atomic.Int64 // by how much the store's clock is ahead
+	core := coretest.New(t, coretest.Config{Log: log, Store: mem.Options{
+		Retention: mailbox.Retention{Age: time.Hour},
+		Now:       func() time.Time { return time.Now().Add(time.Duration(later.Load())) },
+	}})
 	cert, err := certs.Open(certs.Options{Dir: t.TempDir(), Domain: "localhost"})
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +69,18 @@ func openWith(t *testing.T, log *slog.Logger) *House {
 			defer mu.Unlock()
 			errs = append(errs, err)
 		})
+	}
+	h.Trim = func() error {
+		later.Store(int64(2 * time.Hour))
+		defer later.Store(0)
+		return core.Store.Trim(t.Context())
+	}
+	h.Cursor = func(user, device string) uint64 {
+		c, _, err := core.Mail.Cursor(t.Context(), user+"@"+coretest.Domain, device)
+		if err != nil {
+			t.Error(err)
+		}
+		return uint64(c.Seq)
 	}
 	h.Drain = func() error {
 		drain()

@@ -37,6 +37,10 @@ type Door struct {
 // carol have the password secret.
 type House struct {
 	Addr map[string]string // by door
+	// Trim has retention remove all that is in the boxes.
+	Trim func() error
+	// Cursor is how far a device has acknowledged.
+	Cursor func(user, device string) uint64
 	// Drain has every door say goodbye, and returns when all have closed.
 	Drain func() error
 }
@@ -225,6 +229,37 @@ func Run(t *testing.T, d Door, open func(*testing.T) *House) {
 		tablet := dial(t, d, h, "bob", "tablet") // new: from the oldest kept
 		tablet.want("one")
 		tablet.want("two")
+	})
+	t.Run("AHoleIsToldOnce", func(t *testing.T) {
+		h := open(t)
+		alice, bob := dial(t, d, h, "alice", "phone"), dial(t, d, h, "bob", "phone")
+		alice.send(text("bob", "1", "one"))
+		bob.want("one")
+		bob.close()
+		alice.send(text("bob", "2", "two"))
+		alice.send(text("bob", "3", "three"))
+		if err := h.Trim(); err != nil {
+			t.Fatal(err)
+		}
+		bob = dial(t, d, h, "bob", "phone")
+		got := make(chan client.Message, 1)
+		go func() { // ends when bob is closed at the latest
+			m, err := bob.mb.Receive(context.Background())
+			if err != nil {
+				t.Error(err)
+			}
+			got <- m
+		}()
+		// With nothing else to acknowledge.
+		for end := time.Now().Add(patience); h.Cursor("bob", "phone") != 3; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the cursor is at %d, want it behind what is gone, at 3", h.Cursor("bob", "phone"))
+			}
+		}
+		alice.send(text("bob", "4", "four"))
+		if m := <-got; string(m.Body) != "four" {
+			t.Errorf("received %q, want four", m.Body)
+		}
 	})
 	t.Run("BinaryBody", func(t *testing.T) {
 		h := open(t)

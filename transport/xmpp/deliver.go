@@ -39,7 +39,11 @@ func (x *client) deliver() {
 		var trimmed *mailbox.TrimmedError
 		switch {
 		case errors.As(err, &trimmed):
+			if x.sm != nil {
+				x.sess.Owe()
+			}
 			x.tellGap(trimmed.After+1, trimmed.First-1)
+			wrote = true
 			continue
 		case err != nil:
 			x.s.core.Log.Error("xmpp: cannot read", "user", x.bare, "err", err)
@@ -240,8 +244,8 @@ func describe(t string, size int) string {
 	return fmt.Sprintf("[%s, %d bytes]", mediaType(t), size)
 }
 
-// tellGap tells the client that entries are gone. It is told again until it has
-// acknowledged that.
+// tellGap tells the client that entries are gone. With stream management it is
+// told again until it has acknowledged that.
 func (x *client) tellGap(from, to mailbox.Seq) {
 	b := append(x.start(), "<message"...)
 	b = x.appendXMLNS(b)

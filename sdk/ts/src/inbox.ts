@@ -4,6 +4,12 @@ import type { Message } from './types.js';
 /** What an application does with a message. When it is done, it has stored it. */
 export type Handler = (m: Message) => void | Promise<void>;
 
+/** A message that the application has not handled, and how far it is when it has. */
+interface Waiting {
+  readonly message: Message;
+  place: number;
+}
+
 export interface InboxOwner {
   /** The application has handled everything up to here: keep it. */
   save(place: number): Promise<void>;
@@ -20,7 +26,7 @@ export interface InboxOwner {
 export class Inbox {
   readonly #owner: InboxOwner;
   readonly #clock: Clock;
-  #queue: Message[] = [];
+  #queue: Waiting[] = [];
   #handler: Handler | undefined;
   #running = false;
   #done = Promise.resolve(); // when it does not run any more
@@ -60,7 +66,7 @@ export class Inbox {
     if (m.seq <= this.#got) return; // had it before the connection broke
     if (m.prev > this.#got && this.#got >= 0) this.gap(m.prev);
     this.#got = m.seq;
-    this.#queue.push(m);
+    this.#queue.push({ message: m, place: m.seq });
     this.#go();
   }
 
@@ -70,6 +76,10 @@ export class Inbox {
     if (to <= after) return;
     this.#got = to;
     this.#owner.gap(Math.max(after, 0), to + 1);
+    // It is told once: the place goes over it with what came before.
+    const last = this.#queue.at(-1);
+    if (last) last.place = to;
+    else void this.#keep(to);
   }
 
   /** Gives the application nothing more. What it is just handling is waited for, but not longer than patience. */
@@ -100,10 +110,10 @@ export class Inbox {
   async #pump(): Promise<void> {
     let failures = 0;
     while (!this.#closed && this.#handler && this.#queue[0]) {
-      const m = this.#queue[0];
+      const first = this.#queue[0];
       const era = this.#era;
       try {
-        await this.#handler(m);
+        await this.#handler(first.message);
         failures = 0;
       } catch (e) {
         this.#owner.failed(e);
@@ -112,11 +122,15 @@ export class Inbox {
       }
       if (era !== this.#era) continue;
       this.#queue.shift();
-      this.place = m.seq;
-      // If it cannot be kept, the worst is that a restart brings it again.
-      await this.#owner.save(m.seq).catch((e: unknown) => this.#owner.failed(e));
-      if (era === this.#era) this.#owner.handled(m.seq, this.#queue.length > 0 && !this.#closed);
+      await this.#keep(first.place);
+      if (era === this.#era) this.#owner.handled(first.place, this.#queue.length > 0 && !this.#closed);
     }
     this.#running = false;
+  }
+
+  async #keep(place: number): Promise<void> {
+    this.place = place;
+    // If it cannot be kept, the worst is that a restart brings it again.
+    await this.#owner.save(place).catch((e: unknown) => this.#owner.failed(e));
   }
 }

@@ -53,6 +53,37 @@ test('what a loop is left with comes again', async () => {
   await house.client.close();
 });
 
+test('what will not come is told once, also to the next program', async () => {
+  const store = memoryStore();
+  const gaps: string[] = [];
+  const begin = async () => {
+    const house = new House({ store });
+    house.client.on('gap', (g) => gaps.push(`${g.after} ${g.before}`));
+    await settle();
+    house.last.welcome();
+    return house;
+  };
+  let house = await begin();
+  house.last.owner.gap(5); // with nothing before it to be handled
+  await settle();
+  assert.deepEqual([gaps, (await store.load()).state.place], [['0 6'], 5]);
+  // What came before it is handled first.
+  let done = () => {};
+  house.client.onMessage(() => new Promise<void>((resolve) => (done = resolve)));
+  house.last.owner.message(message(6));
+  await settle();
+  house.last.owner.gap(9);
+  await settle();
+  assert.deepEqual([gaps, (await store.load()).state.place, house.last.done], [['0 6', '6 10'], 5, []]);
+  done();
+  await settle();
+  assert.deepEqual([(await store.load()).state.place, house.last.done], [9, ['handled 9']]);
+  await house.client.close();
+  house = await begin();
+  assert.equal(house.last.login.after, 9);
+  await house.client.close();
+});
+
 test('a loop throws when the server does not want the client', async () => {
   const house = new House();
   const looping = (async () => {

@@ -171,7 +171,7 @@ type Auth struct {
 	inLine  atomic.Int64  // wait for a place in hashing
 	waiting chan struct{} // as many as may wait out a delay
 
-	stats struct{ accepted, denied, busy, hashes, remembered atomic.Uint64 }
+	stats struct{ accepted, denied, busy, failed, hashes, remembered atomic.Uint64 }
 
 	// admin is held while an account is changed, also over the write to the
 	// store and what OnRemove was given. It is taken before mu.
@@ -302,10 +302,26 @@ func (a *Auth) Exists(user string) bool { return a.names.has(user) }
 // none, which looks like a domain that was forgotten to be said.
 func (a *Auth) Elsewhere() string { return a.elsewhere }
 
-// Go runs check, which may block, on one of a bounded number of goroutines. It
-// does not block itself; false means that too many wait already (ErrBusy), or
-// that Auth is closed.
-func (a *Auth) Go(check func()) bool { return a.pool.run(check) }
+// Go runs check, which may block, on one of a bounded number of goroutines, and
+// then with the error that it returned; or with one of ours if it panicked, so
+// that nothing but what waits for it ends. It does not block itself; false means
+// that too many wait already (ErrBusy), or that Auth is closed.
+func (a *Auth) Go(check func() error, then func(error)) bool {
+	return a.pool.run(func() { then(a.try(check)) })
+}
+
+func (a *Auth) try(check func() error) (err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			a.stats.failed.Add(1)
+		}
+	}()
+	defer contain(&err)
+	err = check()
+	returned = true
+	return err
+}
 
 // OnChange has f called whenever the sessions of a user should end: after his
 // password, role or keys were changed, he was disabled or removed. Call it
@@ -325,6 +341,7 @@ type Stats struct {
 	Accepted   uint64 // logins, or requests with a credential, that were right
 	Denied     uint64 // that were wrong or expired
 	Busy       uint64 // that were refused unchecked
+	Failed     uint64 // that could not be checked, or gone on with: a fault of ours
 	Hashes     uint64 // passwords hashed in order to check them
 	Remembered uint64 // passwords known to be right without that
 }
@@ -336,6 +353,7 @@ func (a *Auth) Stats() Stats {
 		Accepted:   a.stats.accepted.Load(),
 		Denied:     a.stats.denied.Load(),
 		Busy:       a.stats.busy.Load(),
+		Failed:     a.stats.failed.Load(),
 		Hashes:     a.stats.hashes.Load(),
 		Remembered: a.stats.remembered.Load(),
 	}

@@ -22,7 +22,8 @@ func (a *Auth) Verify(ctx context.Context, c Credential) (who Who, err error) {
 }
 
 // contain turns a panic into an error of ours. What strangers send goes through
-// libraries here, on goroutines of no connection: it must end one login alone.
+// libraries here, and through the doors' own checks, on goroutines of no
+// connection: it must end one login alone.
 func contain(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("auth: panic: %v\n%s", r, debug.Stack())
@@ -42,8 +43,10 @@ func (a *Auth) count(err error) {
 		a.stats.accepted.Add(1)
 	case errors.Is(err, ErrBusy):
 		a.stats.busy.Add(1)
-	case errors.Is(err, ErrDenied), errors.Is(err, ErrExpired):
+	case errors.Is(err, ErrDenied), errors.Is(err, ErrExpired), errors.Is(err, ErrMalformed):
 		a.stats.denied.Add(1)
+	default:
+		a.stats.failed.Add(1)
 	}
 }
 

@@ -180,6 +180,23 @@ func TestVerifyEndsWithContext(t *testing.T) {
 	}
 }
 
+// A panic ends what waits for the check, and neither the server nor the pool.
+func TestPanicInACheck(t *testing.T) {
+	a := open(t, newMail(t), Config{})
+	for range 3 {
+		why := make(chan error)
+		if !a.Go(func() error { panic("a bug") }, func(err error) { why <- err }) {
+			t.Fatal("no room")
+		}
+		if err := <-why; err == nil || !strings.HasPrefix(err.Error(), "auth: panic: a bug\n") || errors.Is(err, ErrDenied) {
+			t.Errorf("the check ended with %v", err)
+		}
+	}
+	if n := a.Stats().Failed; n != 3 {
+		t.Errorf("%d failed, want 3", n)
+	}
+}
+
 func TestPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := open(t, newMail(t), Config{Workers: 2, Queue: 3})
@@ -187,13 +204,14 @@ func TestPool(t *testing.T) {
 		var once sync.Once
 		gate := make(chan struct{})
 		defer once.Do(func() { close(gate) })
-		f := func() { <-gate; ran.Add(1) }
+		f := func() error { <-gate; ran.Add(1); return nil }
+		then := func(error) {}
 		for i := range 5 {
-			if !a.Go(f) {
+			if !a.Go(f, then) {
 				t.Fatalf("check %d was refused", i)
 			}
 		}
-		if a.Go(f) {
+		if a.Go(f, then) {
 			t.Error("there was no limit")
 		}
 		once.Do(func() { close(gate) })
@@ -201,14 +219,14 @@ func TestPool(t *testing.T) {
 		if ran.Load() != 5 {
 			t.Errorf("%d ran", ran.Load())
 		}
-		if !a.Go(f) {
+		if !a.Go(f, then) {
 			t.Error("still full")
 		}
 		a.Close()
 		if ran.Load() != 6 {
 			t.Error("Close did not wait")
 		}
-		if a.Go(f) {
+		if a.Go(f, then) {
 			t.Error("ran after Close")
 		}
 	})

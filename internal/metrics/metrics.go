@@ -111,7 +111,7 @@ var (
 	joules     = desc("device_joules_total", "Estimate of the energy that devices' radios spent on their connections, had all of them this radio; up to two minutes late.", "door", "radio")
 
 	accounts = desc("accounts", "Accounts.")
-	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked.", "result")
+	logins   = desc("logins_total", "Logins, and requests with a credential, by what became of them; busy were refused unchecked, failed by a fault of ours.", "result")
 	hashes   = desc("password_hashes_total", "Passwords hashed in order to check them.")
 
 	networks  = desc("networks", "Networks whose devices found out how long a connection may be silent.")
@@ -204,6 +204,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		count(logins, st.Accepted, "accepted")
 		count(logins, st.Denied, "denied")
 		count(logins, st.Busy, "busy")
+		count(logins, st.Failed, "failed")
 		count(hashes, st.Hashes)
 	}
 	if c.s.Networks != nil {

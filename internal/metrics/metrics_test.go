@@ -41,7 +41,7 @@ func all() Sources {
 			lost := uint64(4)
 			return Door{Engine: &a, Dropped: &lost, Errors: map[string]uint64{"protocol": 6}}
 		}, router.Poll: func() Door { return Door{Connections: 3} }},
-		Auth:     func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1} },
+		Auth:     func() auth.Stats { return auth.Stats{Accounts: 9, Denied: 1, Failed: 12} },
 		Networks: func() (int, time.Duration) { return 17, 90 * time.Second },
 		Sensors:  func() Sensors { return Sensors{Awake: 5, Asleep: 6, Events: map[string]uint64{"lost": 7}} },
 		MQTT:     func() map[string]uint64 { return map[string]uint64{"redirected": 8} },
@@ -81,6 +81,7 @@ func TestMetrics(t *testing.T) {
 		`posthouse_networks 17`,
 		`posthouse_network_interval_seconds 90`,
 		`posthouse_logins_total{result="denied"} 1`,
+		`posthouse_logins_total{result="failed"} 12`,
 		`posthouse_store_commit_duration_seconds_sum 1.5`,
 		`posthouse_store_commit_duration_seconds_count 3`,
 		`posthouse_store_group_posts_sum 12`,

@@ -22,7 +22,9 @@ const Domain = "localhost"
 
 // Config says how a core differs from the plainest one.
 type Config struct {
-	Store  mem.Options
+	Store mem.Options
+	// Engine, if not nil, is what stands before the store.
+	Engine func(*mem.Store) mailbox.Store
 	Limits mailbox.Limits
 	// Auth is for the domain localhost, and hashes as little as it may unless it
 	// says otherwise.
@@ -61,7 +63,11 @@ func New(t testing.TB, c Config) *Core {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	store := mem.New(c.Store)
-	mail := mailbox.New(store, c.Limits)
+	engine := mailbox.Store(store)
+	if c.Engine != nil {
+		engine = c.Engine(store)
+	}
+	mail := mailbox.New(engine, c.Limits)
 	a, err := auth.Open(ctx, mail, c.Auth)
 	if err != nil {
 		t.Fatal(err)

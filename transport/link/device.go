@@ -37,12 +37,15 @@ func (l *link) devices(raw frame.Raw) error {
 		return errors.New("DEVICES before the last one was answered")
 	}
 	a.busy = true
-	ok := l.d.background(func(ctx context.Context) {
+	var ds []router.Device
+	ok := l.d.background(func(ctx context.Context) (err error) {
 		r := l.d.core.Router
 		if f.Forget != "" {
 			r.Forget(user, f.Forget)
 		}
-		ds, err := r.Devices(ctx, user)
+		ds, err = r.Devices(ctx, user)
+		return err
+	}, func(err error) {
 		a.answer.Store(&answer{ds, err})
 		l.c.Wake()
 	})

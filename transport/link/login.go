@@ -75,11 +75,18 @@ func (l *link) hello(raw frame.Raw) error {
 		cred.Certificate = transport.Certificate(l.c)
 	}
 	device, after, probe := f.Device, f.After, f.Probe != 0
-	ok := l.d.background(func(ctx context.Context) {
-		r := l.identify(ctx, cred, device)
+	var r *login // nil until it is known who it is
+	ok := l.d.background(func(ctx context.Context) error {
+		r = l.identify(ctx, cred, device)
 		if r.probe = probe; !probe && r.err == nil {
 			r.found = found
 			l.attach(ctx, r, after)
+		}
+		return nil
+	}, func(err error) {
+		if err != nil {
+			l.d.discard(r)
+			r = &login{err: err}
 		}
 		l.handOver(r)
 	})
@@ -316,10 +323,11 @@ func (l *link) set(raw frame.Raw) error {
 	}
 	l.verifies = true
 	cred := auth.Credential{Token: f.Token, From: l.c.Remote().Addr()}
-	ok := l.d.background(func(ctx context.Context) {
-		who, err := l.d.core.Auth.Verify(ctx, cred)
-		l.handOver(&login{who: who, err: err})
-	})
+	var who auth.Who
+	ok := l.d.background(func(ctx context.Context) (err error) {
+		who, err = l.d.core.Auth.Verify(ctx, cred)
+		return err
+	}, func(err error) { l.handOver(&login{who: who, err: err}) })
 	if !ok {
 		l.close(frame.CloseBusy, "")
 	}

@@ -155,8 +155,8 @@ func (s *Server) WebSocket(ctx context.Context) http.Handler {
 // Options are what an engine needs to serve the protocol until ctx is
 // cancelled.
 func (s *Server) Options(ctx context.Context) conn.Options {
-	d := &door{Server: s, background: func(f func(context.Context)) bool {
-		return s.core.Auth.Go(func() { f(ctx) })
+	d := &door{Server: s, background: func(f func(context.Context) error, then func(error)) bool {
+		return s.core.Auth.Go(func() error { return f(ctx) }, then)
 	}}
 	return conn.Options{
 		New:          func() conn.Protocol { return &link{d: d} },
@@ -173,8 +173,9 @@ func (s *Server) Options(ctx context.Context) conn.Options {
 // door is a Server that runs.
 type door struct {
 	*Server
-	// background runs what may block; false means that too much waits.
-	background func(func(context.Context)) bool
+	// background runs what may block, and then with its error; false means that
+	// too much waits. See [auth.Auth.Go].
+	background func(f func(context.Context) error, then func(error)) bool
 }
 
 // Stats counts what the door did since it was made.

@@ -87,19 +87,20 @@ func (c *client) logIn(lg *login) error {
 // prove has a credential checked on another goroutine.
 func (c *client) prove(lg *login, cred auth.Credential) error {
 	c.c.PauseRead(true)
-	if !c.srv.core.Auth.Go(func() { c.verify(lg, cred) }) {
+	ok := c.srv.core.Auth.Go(func() (err error) {
+		lg.who, err = c.srv.identify(cred)
+		return err
+	}, func(err error) {
+		lg.err = err
+		lg.done.Store(true)
+		c.c.Wake()
+	})
+	if !ok {
 		lg.err = auth.ErrBusy
 		lg.done.Store(true)
 		return c.checked()
 	}
 	return nil
-}
-
-// verify runs on a goroutine of auth's.
-func (c *client) verify(lg *login, cred auth.Credential) {
-	lg.who, lg.err = c.srv.identify(cred)
-	lg.done.Store(true)
-	c.c.Wake()
 }
 
 // identify checks a credential. What stands in the place of the password may be

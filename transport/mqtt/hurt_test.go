@@ -452,3 +452,54 @@ func TestPaused(t *testing.T) {
 		}
 	}
 }
+
+// cursed is a store that has a bug, which bob and the device "cursed" meet.
+type cursed struct{ *mem.Store }
+
+func (c cursed) Get(ctx context.Context, key string) ([]byte, error) {
+	if strings.HasSuffix(key, "/bob@localhost") {
+		panic("a bug")
+	}
+	return c.Store.Get(ctx, key)
+}
+
+func (c cursed) Cursor(ctx context.Context, box, device string) (mailbox.Cursor, bool, error) {
+	if device == "cursed" {
+		panic("a bug")
+	}
+	return c.Store.Cursor(ctx, box, device)
+}
+
+// A panic on a goroutine of no connection ends the connection that waits for it,
+// and no other.
+func TestPanicBehindAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, sensors())
+		h.stop()
+		h.store, h.air = cursed{h.store.(*mem.Store)}, &air{}
+		h.open(false)
+		defer func() { h.stop() }()
+		h.play(`
+			phone  C: CONNECT 4 id=phone user=alice clean
+			phone  S: CONNACK 0x00
+			tv     C: CONNECT 5 id=tv user=bob clean
+			tv     S: CONNACK 0x80*
+			tv     S: --
+			b1     N: CONNECT b1 clean 60s
+			b1     G: CONNACK rejected: congestion
+			cursed C: CONNECT 5 id=cursed user=alice clean
+			cursed S: CONNACK 0x00 *
+			cursed C: SUBSCRIBE #1 im/inbox/# q1
+			cursed S: SUBACK*
+			cursed S: DISCONNECT 0x80*
+			cursed S: --
+			n1     N: CONNECT n1 clean 60s
+			n1     G: CONNACK
+			phone  C: PINGREQ
+			phone  S: PINGRESP
+		`)
+		if n := h.core.Auth.Stats().Failed; n != 3 {
+			t.Errorf("%d failed, want 3", n)
+		}
+	})
+}

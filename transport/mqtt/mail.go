@@ -56,8 +56,11 @@ func (c *client) join() {
 	a := &attachment{ear: &ear{bell: (*bell)(c)}}
 	c.more().mail = a
 	who := c.who()
-	ok := c.srv.core.Auth.Go(func() {
-		sess, err := c.srv.core.Router.Attach(background, router.MQTT, who, a.ear)
+	var sess *router.Session
+	ok := c.srv.core.Auth.Go(func() (err error) {
+		sess, err = c.srv.core.Router.Attach(background, router.MQTT, who, a.ear)
+		return err
+	}, func(err error) {
 		a.mu.Lock()
 		a.done, a.sess, a.err = true, sess, err
 		if a.over && sess != nil {

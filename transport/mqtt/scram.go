@@ -59,8 +59,11 @@ func (c *client) step(in []byte) error {
 		c.state = checking
 		c.c.PauseRead(true)
 	}
-	ok := c.srv.core.Auth.Go(func() {
-		e.out, e.done, e.err = e.scram.Step(background, in)
+	ok := c.srv.core.Auth.Go(func() (err error) {
+		e.out, e.done, err = e.scram.Step(background, in)
+		return err
+	}, func(err error) {
+		e.err = err
 		e.ready.Store(true)
 		c.c.Wake()
 	})
@@ -82,10 +85,14 @@ func (c *client) stepped() error {
 	if e.err != nil {
 		code := packet.NotAuthorized
 		switch {
+		case errors.Is(e.err, auth.ErrDenied):
 		case errors.Is(e.err, auth.ErrBusy):
 			code = packet.ServerBusy
 		case errors.Is(e.err, auth.ErrMalformed):
 			code = packet.ProtocolError
+		default:
+			c.srv.log.Error("mqtt: login", "err", e.err)
+			code = packet.UnspecifiedError
 		}
 		err := &packet.Error{Code: code, Text: "authentication failed"}
 		if c.state == up {

@@ -52,8 +52,8 @@ func (g *gateway) connect(s *sensor, at node, m sn.Message) {
 	if a != nil {
 		user = a.User
 	}
-	if !g.srv.core.Auth.Go(func() { // reads the disk
-		look.read(g.srv, user, m)
+	if !g.srv.core.Auth.Go(func() error { return look.read(g.srv, user, m) }, func(err error) {
+		look.err = err
 		look.done.Store(true)
 		s.Ready()
 	}) {
@@ -67,26 +67,27 @@ func (g *gateway) connect(s *sensor, at node, m sn.Message) {
 // read looks up the account, and the will that the sensor left with the
 // session: without clean session and the Will flag all that is stored of it
 // stays in force, the will too (section 6.3), unless the rules are now against it.
-func (l *snLook) read(srv *Server, user string, m sn.Message) {
+func (l *snLook) read(srv *Server, user string, m sn.Message) (err error) {
 	if user != "" {
-		if l.who, l.err = srv.core.Auth.Vouched(background, user); l.err != nil {
-			return
+		if l.who, err = srv.core.Auth.Vouched(background, user); err != nil {
+			return err
 		}
 	}
 	if m.Flags.Clean() || m.Flags.Will() {
-		return
+		return nil
 	}
 	who := l.who
 	who.Device = deviceName(m.Name)
 	key := snWillKey(who.User + "/" + who.Device)
 	v, err := srv.core.Mail.Get(background, key)
-	if l.err = err; err != nil || v == nil {
-		return
+	if err != nil || v == nil {
+		return err
 	}
 	f := openRecord(v)
 	if w, ok := decodeWill(&f, who.User); ok && srv.rules.MayPublish(who, w.m.topic) {
 		l.will = &packet.Will{Topic: string(w.m.topic), Payload: w.m.payload, QoS: w.m.qos, Retain: w.m.retain}
 	}
+	return nil
 }
 
 // reconnect takes a CONNECT from where a sensor is connected already. It

@@ -33,16 +33,17 @@ import (
 // open opens a house on a store in memory with all four doors.
 func open(t *testing.T) *House {
 	t.Helper()
-	return openWith(t, slog.New(slog.DiscardHandler))
+	return openWith(t, coretest.Config{})
 }
 
-func openWith(t *testing.T, log *slog.Logger) *House {
+func openWith(t *testing.T, c coretest.Config) *House {
 	t.Helper()
 	var later atomic.Int64 // by how much the store's clock is ahead
-	core := coretest.New(t, coretest.Config{Log: log, Store: mem.Options{
+	c.Store = mem.Options{
 		Retention: mailbox.Retention{Age: time.Hour},
 		Now:       func() time.Time { return time.Now().Add(time.Duration(later.Load())) },
-	}})
+	}
+	core := coretest.New(t, c)
 	cert, err := certs.Open(certs.Options{Dir: t.TempDir(), Domain: "localhost"})
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +155,7 @@ func TestDrainWithEveryDoorInUse(t *testing.T) {
 // the door. A poll is none: it is a session for as long as it is held.
 func TestSessionsAreLogged(t *testing.T) {
 	var log bytes.Buffer // slog writes one line at a time, and it is read when all has ended
-	h := openWith(t, slog.New(slog.NewTextHandler(&log, nil)))
+	h := openWith(t, coretest.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for _, d := range doors {
 		mb := enter(t, h, d)
 		mb.Close()
@@ -171,5 +172,44 @@ func TestSessionsAreLogged(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(log.String())
+	}
+}
+
+// cursed is a store that has a bug, which one device meets.
+type cursed struct{ *mem.Store }
+
+func (c cursed) Cursor(ctx context.Context, box, device string) (mailbox.Cursor, bool, error) {
+	if device == "cursed" {
+		panic("a bug")
+	}
+	return c.Store.Cursor(ctx, box, device)
+}
+
+// A panic on a goroutine of no connection, while a device is let in, is logged
+// and ends that device's connection alone.
+func TestAPanicEndsOneConnection(t *testing.T) {
+	for _, d := range doors {
+		if d.Name == "poll" || d.Name == "mqtt" {
+			continue // have tests of their own: there it is not the login that reads the cursor
+		}
+		t.Run(d.Name, func(t *testing.T) {
+			var log bytes.Buffer
+			h := openWith(t, coretest.Config{
+				Log:    slog.New(slog.NewTextHandler(&log, nil)),
+				Engine: func(s *mem.Store) mailbox.Store { return cursed{s} },
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			if _, err := d.Dial(ctx, h, "bob", "cursed"); err == nil || !strings.Contains(err.Error(), "internal") {
+				t.Errorf("dialled: %v", err)
+			}
+			enter(t, h, d).Close()
+			if err := h.Drain(); err != nil {
+				t.Error(err)
+			}
+			if n := strings.Count(log.String(), "a bug"); n != 1 {
+				t.Errorf("logged %d times:\n%s", n, &log)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package xmpp
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"strconv"
@@ -102,7 +103,11 @@ func (x *client) enter(sess *router.Session) {
 	x.s.core.Log.Info("session began", "door", "xmpp", "user", x.bare, "device", x.who.Device, "from", x.remote())
 }
 
-var errBusy = errors.New("xmpp: too much waits for the disk")
+var (
+	errBusy = errors.New("xmpp: too much waits for the disk")
+	// errUnfinished is of work that panicked, which the worker logs.
+	errUnfinished = errors.New("xmpp: not done")
+)
 
 // attach makes the router's session on a worker and calls then on the loop.
 func (x *client) attach(then func(*client, *router.Session, error)) {
@@ -111,25 +116,33 @@ func (x *client) attach(then func(*client, *router.Session, error)) {
 	ok := s.work.do(r.bare, func() {
 		ctx, cancel := storeContext()
 		defer cancel()
-		s.lost.drop(r.jid)
-		err := s.join(ctx, r)
 		var sess *router.Session
-		if err == nil {
-			sess, err = s.core.Router.Attach(ctx, router.XMPP, r.who, (*bell)(x))
-		}
-		if err != nil {
-			s.part(r)
-		}
-		if !x.later(func(x *client) { then(x, sess, err) }) {
-			s.part(r)
-			if sess != nil {
-				sess.Close()
+		err := errUnfinished
+		defer func() {
+			if err != nil {
+				s.part(r)
 			}
-		}
+			if !x.later(func(x *client) { then(x, sess, err) }) {
+				s.part(r)
+				if sess != nil {
+					sess.Close()
+				}
+			}
+		}()
+		s.lost.drop(r.jid)
+		sess, err = s.session(ctx, r, (*bell)(x))
 	})
 	if !ok {
 		x.later(func(x *client) { then(x, nil, errBusy) })
 	}
+}
+
+// session makes the router's session of r. It blocks.
+func (s *Server) session(ctx context.Context, r *resource, c router.Client) (*router.Session, error) {
+	if err := s.join(ctx, r); err != nil {
+		return nil, err
+	}
+	return s.core.Router.Attach(ctx, router.XMPP, r.who, c)
 }
 
 // freeDevice names the device of a client that does not say.

@@ -121,19 +121,21 @@ func (x *client) saslStep(e stream.Element) {
 	}
 	x.wait()
 	a := x.s.core.Auth
-	ok := a.Go(func() {
+	var out []byte
+	var who auth.Who
+	done := true
+	ok := a.Go(func() (err error) {
 		// No other context: the connection may end meanwhile, and the account
 		// must still be charged with the failure.
 		ctx, cancel := context.WithTimeout(context.Background(), loginTime)
 		defer cancel()
-		var out []byte
-		var who auth.Who
-		done, err := true, error(nil)
 		if l.scram == nil {
 			who, err = a.Verify(ctx, cred)
 		} else if out, done, err = l.scram.Step(ctx, in); done {
 			who = l.scram.Who()
 		}
+		return err
+	}, func(err error) {
 		x.later(func(x *client) { x.saslStepped(out, done, who, err) })
 	})
 	if !ok {

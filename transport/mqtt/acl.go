@@ -106,7 +106,7 @@ func (c *client) obey() {
 	}
 	records, w := c.srv.obey(c.s, c.who(), was)
 	if c.x != nil {
-		c.x.at = nil
+		c.x.index = nil
 	}
 	if w != was {
 		c.x.will = nil

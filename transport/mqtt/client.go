@@ -78,8 +78,7 @@ type extra struct {
 	size    int            // bytes of acks
 	failed  error          // of a post whose acknowledgement is a later one
 	old     *oldCopies     // retained messages still to be sent; nil if there are none
-	at      map[string]int // where in the session's subs a filter is; nil unless they are many
-	weight  int            // of the filters of at
+	index   *index         // of the session's subs; nil unless they are many
 	until   time.Time      // when a token ends
 	auth    *exchange      // enhanced authentication under way
 	method  string         // of enhanced authentication, if it was used

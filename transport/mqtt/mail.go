@@ -9,7 +9,6 @@ import (
 	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
-	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
 // The topics of the mailbox.
@@ -144,23 +143,12 @@ func (st *stream) waiting() (n int) {
 // subscription wants it.
 func (c *client) fromMail(p *outgoing, e *mailbox.Entry) (ok bool) {
 	me := c.user()
-	name := "im/inbox/" + e.From
+	p.topic, p.payload = []byte("im/inbox/"+e.From), e.Body
 	if e.From == me && e.To != me {
-		name = "im/sent/" + e.To
+		p.topic = []byte("im/sent/" + e.To)
 	}
-	var ids []uint32
-	for i := range c.s.subs {
-		sb := &c.s.subs[i]
-		if sb.sub != nil || !topic.Match(sb.filter, name) {
-			continue
-		}
-		ok = true
-		p.qos = max(p.qos, sb.opts.QoS())
-		if sb.id != 0 {
-			ids = append(ids, sb.id)
-		}
-	}
-	p.topic, p.payload = []byte(name), e.Body
+	ids, qos, ok := c.mailWants(p.topic)
+	p.qos = qos
 	if c.version != packet.V5 {
 		return ok
 	}

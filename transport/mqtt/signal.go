@@ -9,7 +9,6 @@ import (
 
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/transport/mqtt/packet"
-	"github.com/posthouse-im/posthouse/transport/mqtt/topic"
 )
 
 // The topics of words of the moment: the last level is the word, the payload
@@ -97,19 +96,9 @@ func (c *client) tell(s *router.Signal) {
 	if strings.ContainsAny(s.Kind, "/+#\x00") || !utf8.ValidString(s.Kind) {
 		return
 	}
-	name := hearPrefix + s.From + "/" + s.Kind
-	var ids []uint32
-	wanted := false
-	for i := range c.s.subs {
-		sb := &c.s.subs[i]
-		if sb.sub != nil || !topic.Match(sb.filter, name) {
-			continue
-		}
-		if wanted = true; sb.id != 0 {
-			ids = append(ids, sb.id)
-		}
-	}
-	if !wanted {
+	name := []byte(hearPrefix + s.From + "/" + s.Kind)
+	ids, _, ok := c.mailWants(name)
+	if !ok {
 		return
 	}
 	var props []byte
@@ -126,7 +115,7 @@ func (c *client) tell(s *router.Signal) {
 		return
 	}
 	c.srv.count.sent.Add(1)
-	c.write(packet.AppendPublish(c.c.Out(), c.version, 0, []byte(name), 0, props, nil, s.Body))
+	c.write(packet.AppendPublish(c.c.Out(), c.version, 0, name, 0, props, nil, s.Body))
 }
 
 // signal passes on what the client says: im/signal-to/{address}/{kind}. It is

@@ -342,7 +342,7 @@ func (c *client) fromQueue(p *outgoing, e *mailbox.Entry) (ok bool) {
 	}
 	var ids []uint32
 	var keep bool
-	ids, p.qos, keep, ok = c.s.wants(m)
+	ids, p.qos, keep, ok = c.wants(m)
 	p.qos, p.expires = min(p.qos, m.qos), m.expires
 	p.retain = m.retain && keep || m.share != "" && m.retain && m.old()
 	p.topic, p.payload = m.topic, m.payload

@@ -14,32 +14,6 @@ import (
 // and none ever that of another user.
 func isMail(filter string) bool { return strings.HasPrefix(filter, mailPrefix) }
 
-// wants says with which options the session's subscriptions want m; ok is
-// false if none does.
-func (s *session) wants(m *message) (ids []uint32, qos byte, retain, ok bool) {
-	for i := range s.subs {
-		sb := &s.subs[i]
-		if sb.sub == nil {
-			continue
-		}
-		o, id := sb.options()
-		switch {
-		case m.share != "":
-			if sb.filter != m.share {
-				continue
-			}
-		case strings.HasPrefix(sb.filter, "$share/"), o.NoLocal() && m.from == s.key, !topic.Match(sb.filter, string(m.topic)):
-			continue
-		}
-		ok = true
-		qos, retain = max(qos, o.QoS()), retain || o.RetainAsPublished()
-		if id != 0 {
-			ids = append(ids, id)
-		}
-	}
-	return ids, qos, retain, ok
-}
-
 // subscribe is SUBSCRIBE, section 3.8.
 func (c *client) subscribe(first byte, body []byte) error {
 	var p packet.Subscribe
@@ -78,7 +52,7 @@ func (c *client) subscribe(first byte, body []byte) error {
 		// "0 = Send retained messages at the time of the subscribe; 1 = ... only
 		// if the subscription does not currently exist; 2 = Do not" 3.8.3.1;
 		// "retained messages are not sent" for a shared one, section 4.8.2.
-		if (h == 0 || h == 1 && fresh) && !strings.HasPrefix(f.Topic, "$share/") {
+		if (h == 0 || h == 1 && fresh) && !isShared(f.Topic) {
 			c.wantOld(sb.sub)
 		}
 	}
@@ -160,71 +134,6 @@ func (c *client) addFilter(f packet.Filter, id uint32) (code packet.Code, sb *su
 		}
 	}
 	return granted, c.addSub(n), true, nil
-}
-
-// manySubs is from how many on the subscriptions of a session have an index.
-const manySubs = 32
-
-// find returns where in the session's subs a filter is, -1 if it is not there.
-func (c *client) find(filter string) int {
-	subs := c.s.subs
-	if len(subs) < manySubs {
-		return slices.IndexFunc(subs, func(sb subscription) bool { return sb.filter == filter })
-	}
-	x := c.more()
-	if x.at == nil {
-		x.at, x.weight = make(map[string]int, 2*len(subs)), 0
-		for i := range subs {
-			x.at[subs[i].filter] = i
-			x.weight += weight(subs[i].filter)
-		}
-	}
-	if i, ok := x.at[filter]; ok {
-		return i
-	}
-	return -1
-}
-
-// weight is what a filter costs in memory, roughly: each level of one that has a
-// wildcard is a node of the tree, 340 bytes, and a very long one is its text.
-func weight(filter string) int {
-	w := 1 + len(filter)/256
-	if topic.HasWildcard(filter) {
-		w += strings.Count(filter, "/")
-	}
-	return w
-}
-
-// tooHeavy reports whether one more filter would make the session's too heavy. A
-// few never are.
-func (c *client) tooHeavy(filter string) bool {
-	return c.x != nil && c.x.at != nil && c.x.weight+weight(filter) > 10*c.srv.cfg.MaxSubscriptions
-}
-
-func (c *client) addSub(sb subscription) *subscription {
-	s := c.s
-	if s.subs == nil {
-		s.subs = make([]subscription, 0, 1)
-	}
-	s.subs = append(s.subs, sb)
-	if c.x != nil && c.x.at != nil {
-		c.x.at[sb.filter] = len(s.subs) - 1
-		c.x.weight += weight(sb.filter)
-	}
-	return &s.subs[len(s.subs)-1]
-}
-
-// removeSub removes the i-th; the last one takes its place.
-func (c *client) removeSub(i int) {
-	subs := c.s.subs
-	last := len(subs) - 1
-	if c.x != nil && c.x.at != nil {
-		c.x.at[subs[last].filter] = i
-		delete(c.x.at, subs[i].filter)
-		c.x.weight -= weight(subs[i].filter)
-	}
-	subs[i], subs[last] = subs[last], subscription{}
-	c.s.subs = subs[:last]
 }
 
 // mailFilter reports whether a filter under im/ can match what is sent there.

@@ -338,44 +338,6 @@ func TestSlowReaderStallsOnlyItself(t *testing.T) {
 	}
 }
 
-// So many connections there may be, in all and from one address.
-func TestConnectionsAreBounded(t *testing.T) {
-	for _, cfg := range []link.Config{{MaxConns: 2}, {MaxPerAddr: 2}} {
-		h := newHouse(t, cfg, mem.Options{})
-		addr := h.listen(t, nil)
-		welcomed := func(device string) (net.Conn, bool) {
-			nc, err := net.Dial("tcp", addr)
-			if err != nil { // it was reset before Dial had seen it open
-				return new(net.TCPConn), false
-			}
-			nc.Write(frame.Append(nil, &frame.Hello{Major: 1, User: "alice", Password: "secret", Device: device}))
-			n, _ := nc.Read(make([]byte, 256))
-			return nc, n > 0
-		}
-		var open []net.Conn
-		for i, want := range []bool{true, true, false} {
-			nc, ok := welcomed(fmt.Sprint(i))
-			if open = append(open, nc); ok != want {
-				t.Errorf("%+v: connection %d welcomed: %v", cfg, i, ok)
-			}
-		}
-		open[0].Close()
-		for end := time.Now().Add(10 * time.Second); ; { // when the server has seen that
-			nc, ok := welcomed("again")
-			if open = append(open, nc); ok {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatal("no room when one has gone")
-			}
-		}
-		for _, nc := range open {
-			nc.Close()
-		}
-		h.close()
-	}
-}
-
 // Whatever a client says, before the welcome or after it, ends that client at
 // most, and another one is served as before.
 func FuzzSession(f *testing.F) {

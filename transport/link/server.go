@@ -58,8 +58,8 @@ type Config struct {
 	// MaxUnsent is how many bytes may wait for a client that does not read.
 	// Default 4 MiB, and never less than four messages.
 	MaxUnsent int
-	// MaxConns and MaxPerAddr bound connections in all and from one address.
-	// Default unlimited and 20,000.
+	// MaxConns and MaxPerAddr bound connections in all and from one address, by
+	// whichever way they come. Default unlimited and 20,000.
 	MaxConns, MaxPerAddr int
 	// Handshakes is how many QUIC connections may be in their handshake at
 	// once. Default 1024.
@@ -108,6 +108,7 @@ type Server struct {
 	bodies   bool // with what is in them
 	stats    stats
 	account  conn.Account
+	places   conn.Places // of the connections of all listeners
 	probes   probes
 	shown    shown
 	deflated deflated
@@ -164,6 +165,7 @@ func (s *Server) Options(ctx context.Context) conn.Options {
 		MaxInput:     s.maxFrame + 64<<10,
 		MaxConns:     s.cfg.MaxConns,
 		MaxPerAddr:   s.cfg.MaxPerAddr,
+		Places:       &s.places,
 		Origins:      s.cfg.Origins,
 		Subprotocols: []string{frame.Protocol},
 		Account:      &s.account,

@@ -205,7 +205,8 @@ func holdDialogues(t *testing.T, pattern string, speak func(*dialog.Peer)) {
 			switch {
 			case strings.HasPrefix(name, "small-"):
 				cfg = link.Config{MaxHello: 300, Inflight: 2, Peers: 2, Window: 50, HelloTime: 3 * time.Second,
-					MinInterval: 10 * time.Second, MaxInterval: time.Minute, Margin: time.Second, Spread: time.Second, MaxProbesInAll: 1, MaxShown: 1}
+					MinInterval: 10 * time.Second, MaxInterval: time.Minute, Margin: time.Second, Spread: time.Second,
+					MaxProbes: 1, MaxProbesInAll: 2, MaxShown: 1, SignalRate: 1, MaxHold: 30 * time.Second}
 			case strings.HasPrefix(name, "trim-"):
 				o.Retention.Count = 2
 			}

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/client"
@@ -24,6 +26,7 @@ type account struct {
 	Password *string `placeholder:"PW" env:"POSTHOUSE_PASSWORD" help:"The password; without it somebody at a terminal is asked, otherwise a line is read from standard input."`
 	Token    string  `placeholder:"TOKEN" env:"POSTHOUSE_TOKEN" help:"A bearer token in place of a password."`
 	Via      string  `default:"auto" enum:"auto,poll,mqtt,xmpp,link" help:"By which door: poll, mqtt, xmpp or link; or auto, which is link, and poll where that is closed. Default auto."`
+	CA       string  `name:"ca" placeholder:"FILE" env:"POSTHOUSE_CA" help:"Use TLS, and believe the server whose certificate is in the file, or signed by one that is (PEM)."`
 	Device   string  `placeholder:"NAME" help:"The device that reads; each has its own place in the mailbox. Default: the door's own, with auto that of link."`
 }
 
@@ -55,7 +58,7 @@ func dial(ctx context.Context, p *program, s *settings, a account) (client.Mailb
 			return m, nil
 		}
 		if first == nil {
-			first = fmt.Errorf("%s at %s: %w", v.name, o.Addr, err)
+			first = v.failed(err)
 		}
 		var no *client.Closed
 		if ctx.Err() != nil || errors.As(err, &no) {
@@ -106,7 +109,7 @@ func follow(ctx context.Context, p *program, s *settings, a account) (client.Mai
 		if st.Phase == client.Online {
 			return c, nil
 		}
-		err = fmt.Errorf("%s at %s: %w", vias[0].name, vias[0].o.Addr, st.Err)
+		err = vias[0].failed(st.Err)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -121,6 +124,20 @@ const auto = "auto"
 type via struct {
 	name string
 	o    client.Options
+	ca   string // the file of --ca
+}
+
+// failed says what was tried, and where the words of TLS do not, what helps.
+func (v via) failed(err error) error {
+	err = fmt.Errorf("%s at %s: %w", v.name, v.o.Addr, err)
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case !errors.As(err, &unknown):
+		return err
+	case v.ca != "":
+		return fmt.Errorf("%w (it is not one of %s)", err, v.ca)
+	}
+	return fmt.Errorf("%w (--ca FILE says whom to believe)", err)
 }
 
 // find says which doors to try, in their order, and who asks.
@@ -133,14 +150,18 @@ func find(p *program, s *settings, a account) (vias []via, who client.Options, e
 	if err != nil {
 		return nil, who, err
 	}
+	roots, err := authorities(a.CA)
+	if err != nil {
+		return nil, who, err
+	}
 	names := []string{a.Via}
 	if a.Via == auto {
 		names = automatic(cfg)
 	}
 	for _, name := range names {
-		o, e := target(cfg, name)
+		o, e := target(cfg, name, roots)
 		if e == nil {
-			vias = append(vias, via{name, o})
+			vias = append(vias, via{name, o, a.CA})
 		} else if err == nil {
 			err = e
 		}
@@ -172,19 +193,36 @@ func automatic(cfg *config.Config) []string {
 	return []string{"link", "poll"}
 }
 
+// authorities reads the certificates of a file; nil stands for the system's.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("--ca: %s has no certificate in PEM", file)
+	}
+	return roots, nil
+}
+
 // target says where the server listens for a way, as seen from here. TLS is
 // used where the plain address is closed, or is on another machine and there
-// is a choice, and QUIC where the link address says quic:// or is the only one.
-func target(cfg *config.Config, via string) (client.Options, error) {
+// is a choice, or where there are roots to check it by, and QUIC where the link
+// address says quic:// or is the only one.
+func target(cfg *config.Config, via string, roots *x509.CertPool) (client.Options, error) {
 	l := cfg.Listen
-	plain, secure := l.HTTP, l.HTTPS
+	plain, secure, flag := l.HTTP, l.HTTPS, "https"
 	switch via {
 	case "mqtt":
-		plain, secure = l.MQTT, l.MQTTS
+		plain, secure, flag = l.MQTT, l.MQTTS, "mqtts"
 	case "xmpp":
-		plain, secure = l.XMPP, l.XMPPS
+		plain, secure, flag = l.XMPP, l.XMPPS, "xmpps"
 	case "link":
-		plain, secure = l.Link, l.Links
+		plain, secure, flag = l.Link, l.Links, "links"
 		over := ""
 		if at, ok := strings.CutPrefix(plain, quic.Scheme); ok {
 			over = at
@@ -193,22 +231,25 @@ func target(cfg *config.Config, via string) (client.Options, error) {
 		}
 		if over != "" {
 			over = reachable(over)
-			return client.Options{Addr: quic.Scheme + over, TLS: clientTLS(over)}, nil
+			return client.Options{Addr: quic.Scheme + over, TLS: clientTLS(over, roots)}, nil
 		}
 	}
 	plain, secure = reachable(plain), reachable(secure)
 	addr, encrypted := plain, false
-	if plain == "" || secure != "" && !config.Loopback(plain) {
+	if plain == "" || secure != "" && (roots != nil || !config.Loopback(plain)) {
 		addr, encrypted = secure, true
 	}
 	if addr == "" {
 		return client.Options{}, fmt.Errorf("the %s door is closed: no address for it in the flags, the environment or the file", via)
 	}
 	o := client.Options{Addr: addr}
-	if encrypted {
-		o.TLS = clientTLS(addr)
-	} else if via == "xmpp" {
-		o.StartTLS = clientTLS(addr)
+	switch {
+	case encrypted:
+		o.TLS = clientTLS(addr, roots)
+	case via == "xmpp":
+		o.StartTLS = clientTLS(addr, roots)
+	case roots != nil:
+		return o, fmt.Errorf("--ca is for TLS, and the %s door at %s has none: give its address with --%s", via, addr, flag)
 	}
 	if via == "poll" {
 		scheme := "http"
@@ -232,13 +273,13 @@ func reachable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// clientTLS trusts what the system trusts. On this machine it also takes the
-// certificate that a server makes for itself: whoever could stand between us
-// and a loopback address could read our memory as well.
-func clientTLS(addr string) *tls.Config {
+// clientTLS trusts roots, or else what the system trusts. On this machine it then
+// also takes the certificate that a server makes for itself: whoever could stand
+// between us and a loopback address could read our memory as well.
+func clientTLS(addr string, roots *x509.CertPool) *tls.Config {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		host = addr
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: config.Loopback(addr)}
+	return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: roots, InsecureSkipVerify: roots == nil && config.Loopback(addr)}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -309,21 +310,24 @@ func TestTarget(t *testing.T) {
 		addr   string
 		tls    bool
 		loose  bool // takes any certificate
+		roots  *x509.CertPool
 	}{
-		{"default", config.Default().Listen, "link", "127.0.0.1:7400", false, false},
-		{"poll", config.Default().Listen, "poll", "http://127.0.0.1:8080", false, false},
-		{"every interface", config.Listen{MQTT: ":1883"}, "mqtt", "127.0.0.1:1883", false, false},
-		{"only TLS", config.Listen{Links: ":7401"}, "link", "127.0.0.1:7401", true, true},
-		{"elsewhere, both", config.Listen{Link: "example.org:7400", Links: "example.org:7401"}, "link", "example.org:7401", true, false},
-		{"elsewhere, HTTPS", config.Listen{HTTPS: "example.org:443"}, "poll", "https://example.org:443", true, false},
-		{"here, both", config.Listen{XMPP: "localhost:5222", XMPPS: "localhost:5223"}, "xmpp", "localhost:5222", false, false},
+		{"default", config.Default().Listen, "link", "127.0.0.1:7400", false, false, nil},
+		{"poll", config.Default().Listen, "poll", "http://127.0.0.1:8080", false, false, nil},
+		{"every interface", config.Listen{MQTT: ":1883"}, "mqtt", "127.0.0.1:1883", false, false, nil},
+		{"only TLS", config.Listen{Links: ":7401"}, "link", "127.0.0.1:7401", true, true, nil},
+		{"elsewhere, both", config.Listen{Link: "example.org:7400", Links: "example.org:7401"}, "link", "example.org:7401", true, false, nil},
+		{"elsewhere, HTTPS", config.Listen{HTTPS: "example.org:443"}, "poll", "https://example.org:443", true, false, nil},
+		{"here, both", config.Listen{XMPP: "localhost:5222", XMPPS: "localhost:5223"}, "xmpp", "localhost:5222", false, false, nil},
+		{"here, both, and an authority", config.Listen{MQTT: ":1883", MQTTS: ":8883"}, "mqtt", "127.0.0.1:8883", true, false, x509.NewCertPool()},
+		{"QUIC, and an authority", config.Listen{LinkQUIC: ":7402"}, "link", "quic://127.0.0.1:7402", true, false, x509.NewCertPool()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o, err := target(&config.Config{Listen: tt.listen}, tt.via)
+			o, err := target(&config.Config{Listen: tt.listen}, tt.via, tt.roots)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o.Addr != tt.addr || (o.TLS != nil) != tt.tls || o.TLS != nil && o.TLS.InsecureSkipVerify != tt.loose {
+			if o.Addr != tt.addr || (o.TLS != nil) != tt.tls || o.TLS != nil && (o.TLS.InsecureSkipVerify != tt.loose || o.TLS.RootCAs != tt.roots) {
 				t.Errorf("got %+v", o)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -271,6 +272,63 @@ func TestCertificates(t *testing.T) {
 		if told := err != nil && strings.Contains(err.Error(), "certificate required"); told != (door != "xmpps") {
 			t.Errorf("%s: %v", door, err)
 		}
+	}
+}
+
+// Send and tail believe the certificate that the server has made, or none but
+// that, over TLS by every way.
+func TestCA(t *testing.T) {
+	s := serveFile(t, "")
+	mine := filepath.Join(s.data, "cert.pem")
+	other, err := certs.Open(certs.Options{Dir: t.TempDir(), Domain: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, _ := other.Made()
+	key := filepath.Join(s.data, "key.pem")
+	ways := map[string][]string{
+		"poll": {"--https=" + s.addr["https"]},
+		"mqtt": {"--mqtts=" + s.addr["mqtts"]},
+		"xmpp": {"--xmpp=" + s.addr["xmpp"]}, // by STARTTLS
+		"link": {"--links=" + s.addr["links"]},
+	}
+	try := func(ca, via string, way []string) string {
+		args := append([]string{"send", "--as=alice", "--password=secret", "--to=bob", "--ca=" + ca, "--via=" + via}, way...)
+		_, out, errs := command(t, "", append(args, "hello by "+via)...)
+		return out + errs
+	}
+	quic := []string{"--link=quic://" + s.addr["link-quic"]}
+	for via, way := range ways {
+		if got := try(mine, via, way); !strings.HasPrefix(got, "stored ") {
+			t.Errorf("%s: %s", via, got)
+		}
+		if got := try(theirs, via, way); !strings.Contains(got, "unknown authority") || !strings.Contains(got, "it is not one of "+theirs) {
+			t.Errorf("%s, with another's: %s", via, got)
+		}
+	}
+	if got := try(mine, "link", quic); !strings.HasPrefix(got, "stored ") {
+		t.Errorf("quic: %s", got)
+	}
+	if got := try(theirs, "link", quic); !strings.Contains(got, "it is not one of "+theirs) {
+		t.Errorf("quic, with another's: %s", got)
+	}
+	for ca, want := range map[string]string{
+		filepath.Join(s.data, "none.pem"): "--ca: open ",
+		key:                               "--ca: " + key + " has no certificate in PEM",
+	} {
+		if got := try(ca, "poll", ways["poll"]); !strings.Contains(got, want) {
+			t.Errorf("--ca=%s: %q, want %s", ca, got, want)
+		}
+	}
+	if got := try(mine, "mqtt", []string{"--mqtt=" + s.addr["mqtt"]}); !strings.Contains(got, "the mqtt door at "+s.addr["mqtt"]+" has none: give its address with --mqtts") {
+		t.Errorf("without TLS: %s", got)
+	}
+	if err := (via{name: "link"}).failed(x509.UnknownAuthorityError{}); !strings.HasSuffix(err.Error(), "(--ca FILE says whom to believe)") {
+		t.Error(err)
+	}
+	_, out, errs := command(t, "", "tail", "--as=bob", "--password=secret", "--count=5", "--ca="+mine, ways["link"][0])
+	if strings.Count(out, "\n") != 5 || strings.Contains(errs, "posthouse:") {
+		t.Errorf("tail: %s%s", out, errs)
 	}
 }
 

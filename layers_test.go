@@ -36,7 +36,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/conn/*", "internal/conn/*"},
 	{"internal/control", "mailbox auth address router internal/acl"},
 	{"internal/certs", ""},
-	{"internal/dialog", ""},
+	{"internal/dialog", "internal/golden"},
+	{"internal/golden", ""},
 	{"internal/page", ""},
 
 	{"store/storetest", "mailbox"},

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/doc"
@@ -10,21 +9,17 @@ import (
 	"go/parser"
 	"go/printer"
 	gotoken "go/token"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/posthouse-im/posthouse/internal/golden"
 )
 
 //go:generate go test -run TestReference -rewrite .
 
-var rewrite = flag.Bool("rewrite", false, "write docs/sdk-go-reference.md anew")
-
-const (
-	referencePage = "../docs/sdk-go-reference.md"
-	sdk           = "github.com/posthouse-im/posthouse/client"
-)
+const sdk = "github.com/posthouse-im/posthouse/client"
 
 // docs/sdk-go-reference.md is what the packages of the SDK export, with their
 // comments.
@@ -40,18 +35,7 @@ Everything that the packages of the SDK export. How they are used is in [The Go 
 			t.Fatal(err)
 		}
 	}
-	if *rewrite {
-		if err := os.WriteFile(referencePage, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	is, err := os.ReadFile(referencePage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(is, b.Bytes()) {
-		t.Errorf("%s is out of date: go generate ./client", referencePage)
-	}
+	golden.File(t, "../docs/sdk-go-reference.md", "go generate ./client", b.Bytes())
 }
 
 // reference writes what one package exports.

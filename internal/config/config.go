@@ -14,7 +14,7 @@
 // After a change of a field or a comment run go generate in this directory.
 package config
 
-//go:generate go test -run TestGenerated -update .
+//go:generate go test -run TestGenerated -rewrite .
 
 import (
 	"log/slog"

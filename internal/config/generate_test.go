@@ -2,21 +2,19 @@ package config
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/format"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the generated files")
+	"github.com/posthouse-im/posthouse/internal/golden"
+)
 
 const (
 	root   = "../.."
@@ -55,25 +53,11 @@ func TestGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "docs_gen.go", text)
+	const how = "go generate ./internal/config"
+	golden.File(t, "docs_gen.go", how, text)
 
 	docs = fresh
-	golden(t, filepath.Join(root, "packaging", "posthouse.yaml"), []byte(Sample()))
-}
-
-func golden(t *testing.T, file string, want []byte) {
-	t.Helper()
-	got, err := os.ReadFile(file)
-	if err == nil && bytes.Equal(got, want) {
-		return
-	}
-	if !*update {
-		t.Errorf("%s is out of date: run go generate ./internal/config", file)
-		return
-	}
-	if err := os.WriteFile(file, want, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	golden.File(t, filepath.Join(root, "packaging", "posthouse.yaml"), how, []byte(Sample()))
 }
 
 // fieldComments has the comments of struct fields by type and name.

@@ -19,16 +19,15 @@ package dialog
 
 import (
 	"encoding/hex"
-	"flag"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write what the server says into the dialogues")
+	"github.com/posthouse-im/posthouse/internal/golden"
+)
 
 // Peer is what a dialogue is held with, and in which language.
 type Peer struct {
@@ -66,7 +65,7 @@ func Run(t *testing.T, file string, setup func(t *testing.T) Peer) {
 			}
 		}
 	})
-	if *rewrite && !t.Failed() {
+	if golden.Rewriting() && !t.Failed() {
 		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +149,7 @@ func (r *run) line(line string) {
 		a.say <- p
 	case "S:":
 		got := a.next()
-		if *rewrite {
+		if golden.Rewriting() {
 			line := r.lines[r.i]
 			r.lines[r.i] = line[:strings.Index(line, "S:")] + "S: " + got
 		} else if got != text {

@@ -3,7 +3,6 @@ package link_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/posthouse-im/posthouse/internal/dialog"
+	"github.com/posthouse-im/posthouse/internal/golden"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
@@ -20,7 +20,7 @@ import (
 // further capabilities, and what they were answered, byte for byte. They stay
 // as they are for ever. Each line has the bytes and then what they mean.
 func TestRecorded(t *testing.T) {
-	if flag.Lookup("rewrite").Value.String() == "true" {
+	if golden.Rewriting() {
 		t.Skip("what was recorded is not rewritten")
 	}
 	holdDialogues(t, "testdata/recorded-1.0/*.txt", func(p *dialog.Peer) {

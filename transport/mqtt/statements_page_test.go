@@ -2,21 +2,17 @@ package mqtt
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/posthouse-im/posthouse/internal/golden"
 )
 
 //go:generate go test -run TestStatementsPage -rewrite .
-
-var rewrite = flag.Bool("rewrite", false, "write docs/mqtt-statements.md anew")
-
-const statementsPage = "../../docs/mqtt-statements.md"
 
 // docs/mqtt-statements.md is what the dialogues show, no more and no less.
 func TestStatementsPage(t *testing.T) {
@@ -29,18 +25,7 @@ the reason given. Made from those tests by ` + "`go generate ./transport/mqtt`" 
 `)
 	page(&b, "5.0", statements5, dialogues5(), noDialogue5)
 	page(&b, "3.1.1", statements311, dialogues311, noDialogue311)
-	if *rewrite {
-		if err := os.WriteFile(statementsPage, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	is, err := os.ReadFile(statementsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(is) != b.String() {
-		t.Errorf("%s is out of date: go generate ./transport/mqtt", statementsPage)
-	}
+	golden.File(t, "../../docs/mqtt-statements.md", "go generate ./transport/mqtt", []byte(b.String()))
 }
 
 // page writes the table of one edition.

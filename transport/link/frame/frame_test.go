@@ -5,14 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write testdata anew")
+	"github.com/posthouse-im/posthouse/internal/golden"
+)
 
 // vectors are in testdata of transport/link, where other SDKs find them too.
 const vectorFile = "../testdata/vectors.json"
@@ -248,20 +246,9 @@ func TestVectors(t *testing.T) {
 	if err := enc.Encode(makeVectors(t)); err != nil {
 		t.Fatal(err)
 	}
-	if *rewrite {
-		if err := os.WriteFile(vectorFile, now.Bytes(), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	file, err := os.ReadFile(vectorFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(file, now.Bytes()) {
-		t.Errorf("the codec and %s differ: run with -rewrite and read the diff", vectorFile)
-	}
+	golden.File(t, vectorFile, "run with -rewrite and read the diff", now.Bytes())
 	var v vectors
-	if err := json.Unmarshal(file, &v); err != nil {
+	if err := json.Unmarshal(now.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range v.Frames {

@@ -12,7 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits bounds what a post may hold. A zero field means its default.
+// Limits bounds what a post may hold, and how many devices a user may have. A zero
+// field means its default.
 type Limits struct {
 	// Body is the greatest length of a body in bytes. Default 1 MiB.
 	Body int
@@ -23,13 +24,19 @@ type Limits struct {
 	AttrCount int
 	// Boxes is the greatest number of boxes in one post. Default 1024.
 	Boxes int
+	// Devices is the greatest number of devices of a user: those that have a
+	// place in his box, and those that are connected. For a new one beyond that
+	// the one seen least lately is forgotten, as if it had been removed; if all
+	// of them are connected the new one is refused. Default 1000.
+	Devices int
 }
 
 const (
-	defaultBody  = 1 << 20
-	defaultAttrs = 64 << 10
-	defaultCount = 256
-	defaultBoxes = 1024
+	defaultBody    = 1 << 20
+	defaultAttrs   = 64 << 10
+	defaultCount   = 256
+	defaultBoxes   = 1024
+	defaultDevices = 1000
 
 	// MaxName is the greatest length in bytes of an id, address, device,
 	// media type, name of a property or box name.
@@ -58,6 +65,9 @@ func New(s Store, l Limits) *Mail {
 	}
 	if l.Boxes == 0 {
 		l.Boxes = defaultBoxes
+	}
+	if l.Devices == 0 {
+		l.Devices = defaultDevices
 	}
 	return &Mail{Store: s, limits: l, now: time.Now, prefix: strings.ToLower(NewID()[:12])}
 }

@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -59,6 +60,45 @@ func (r *Router) Devices(ctx context.Context, user string) ([]Device, error) {
 		return cmp.Or(b.Seen.Compare(a.Seen), cmp.Compare(a.Name, b.Name))
 	})
 	return ds, nil
+}
+
+// ErrDevices says that an account has as many devices as it may, and that all of
+// them are connected.
+var ErrDevices = errors.New("router: too many devices")
+
+// Admit makes room for a device of user, see [mailbox.Limits]. There is always
+// room for one that has a place in the box, or is connected. The error may be
+// ErrDevices. It may read the disk. Devices that come at the same moment do not
+// see each other.
+func (r *Router) Admit(ctx context.Context, user, device string) error {
+	_, ok, err := r.mail.Cursor(ctx, user, device)
+	if err != nil || ok {
+		return err
+	}
+	return r.admit(ctx, user, device)
+}
+
+// admit is Admit for a device without a place in the box.
+func (r *Router) admit(ctx context.Context, user, device string) error {
+	ds, err := r.Devices(ctx, user)
+	if err != nil {
+		return err
+	}
+	over := len(ds) + 1 - r.mail.Limits().Devices
+	if over <= 0 || slices.ContainsFunc(ds, func(d Device) bool { return d.Name == device }) {
+		return nil
+	}
+	// A client may call itself by another name each time: those are what piles up.
+	for _, d := range slices.Backward(ds) {
+		if over > 0 && !d.Online {
+			r.Forget(user, d.Name)
+			over--
+		}
+	}
+	if over > 0 {
+		return ErrDevices
+	}
+	return nil
 }
 
 // Forget removes a device of user: its place in the box is forgotten, and if

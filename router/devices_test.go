@@ -2,11 +2,13 @@ package router_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/posthouse-im/posthouse/auth"
+	"github.com/posthouse-im/posthouse/mailbox"
 	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 )
@@ -61,4 +63,67 @@ func testDevices(t *testing.T) {
 	s.Ack(4)
 	s.Close()
 	list("")
+}
+
+// So many devices an account may have. A new one beyond that takes the place of
+// the one that was there least lately, but not of one that is connected.
+func TestDevicesAreBounded(t *testing.T) { synctest.Test(t, testDevicesAreBounded) }
+
+func testDevicesAreBounded(t *testing.T) {
+	st := mem.New(mem.Options{})
+	defer st.Close()
+	ml := mailbox.New(st, mailbox.Limits{Devices: 3})
+	r := router.New(t.Context(), ml, accounts{"alice@localhost", "bob@localhost"}, "localhost")
+	say(t, r, who("alice", "a"), "bob", "1", "one")
+	p := newPeer()
+	come := func(device string) (*router.Session, error) { return r.Attach(t.Context(), router.Link, who("bob", device), p) }
+	has := func(want ...string) {
+		t.Helper()
+		ds, err := r.Devices(t.Context(), "bob@localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range ds {
+			got = append(got, d.Name)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("devices %q, want %q", got, want)
+		}
+	}
+	var open []*router.Session
+	for _, device := range []string{"d1", "d2", "d3"} {
+		s, err := come(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next(t, s, p, 1)
+		s.Ack(1)
+		time.Sleep(time.Second)
+		open = append(open, s)
+	}
+	if _, err := come("d4"); err != router.ErrDevices {
+		t.Errorf("a fourth, while three are connected: %v", err)
+	}
+	if err := r.Admit(t.Context(), "bob@localhost", "d4"); err != router.ErrDevices {
+		t.Errorf("the same, who knows his place: %v", err)
+	}
+	if s, err := come("d2"); err != nil { // one of the three, once more
+		t.Error(err)
+	} else {
+		s.Close()
+	}
+	open[1].Close()
+	open[0].Close()
+	has("d1", "d2", "d3")
+	s, err := come("d4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, p, 1)
+	s.Ack(1)
+	has("d2", "d3", "d4")
+	s.Close()
+	open[2].Close()
 }

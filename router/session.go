@@ -60,7 +60,8 @@ const Batch = 128 << 10
 
 // Attach makes a session for who, a user with a device. It starts at the
 // device's cursor; a device never seen starts at the oldest entry kept. An
-// older session of the same device is ended with Replaced.
+// older session of the same device is ended with Replaced. A new device needs
+// room: see [Router.Admit].
 //
 // The client is woken at once: what waited while the device was away is
 // delivered by the same path as what comes later. Attach may read the disk.
@@ -70,6 +71,9 @@ func (r *Router) Attach(ctx context.Context, door Door, who auth.Who, c Client) 
 		return nil, err
 	}
 	if !ok {
+		if err := r.admit(ctx, who.User, who.Device); err != nil {
+			return nil, err
+		}
 		info, err := r.mail.Info(ctx, who.User)
 		if err != nil {
 			return nil, err
@@ -83,6 +87,7 @@ func (r *Router) Attach(ctx context.Context, door Door, who auth.Who, c Client) 
 
 // AttachAt is Attach for a reader who says himself where he stands: it begins
 // with the first entry after at. It does not block and does not move the cursor.
+// Who moves that, now or later, calls Admit first.
 func (r *Router) AttachAt(door Door, who auth.Who, c Client, at mailbox.Seq) *Session {
 	s := r.attach(door, who, c, at)
 	r.live[door].Add(1)

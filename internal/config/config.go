@@ -47,7 +47,7 @@ type Config struct {
 	// TLS is the certificate for everything that is encrypted.
 	TLS TLS
 
-	// Limits bound what a message may hold.
+	// Limits bound what a message may hold, and how many devices an account may have.
 	Limits mailbox.Limits
 
 	// Retention says how long messages are kept in a box, whether somebody has

@@ -181,6 +181,9 @@ func (l *link) session(ctx context.Context, who auth.Who, after *uint64) (*route
 	if after == nil {
 		return l.d.core.Router.Attach(ctx, router.Link, who, client{l})
 	}
+	if err := l.d.core.Router.Admit(ctx, who.User, who.Device); err != nil {
+		return nil, err
+	}
 	// A place beyond the end would make the client deaf until the box has
 	// grown to it. It can come from a server that lost its last seconds.
 	info, err := l.d.core.Mail.Info(ctx, who.User)
@@ -286,6 +289,8 @@ func (l *link) denied(r *login) {
 		l.close(frame.CloseExpired, "")
 	case errors.Is(r.err, auth.ErrBusy):
 		l.close(frame.CloseBusy, "")
+	case errors.Is(r.err, router.ErrDevices):
+		l.close(frame.CloseBusy, "too many devices")
 	default:
 		l.d.core.Log.Error("link: login failed", "peer", l.c.Remote(), "err", r.err)
 		l.close(frame.CloseInternal, "")

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,6 +94,9 @@ func (c *client) joined() error {
 		return nil
 	}
 	c.x.mail = nil
+	if errors.Is(err, router.ErrDevices) {
+		return &packet.Error{Code: packet.QuotaExceeded, Text: "too many devices"}
+	}
 	if err != nil {
 		c.srv.log.Error("mqtt: attach", "err", err, "user", c.user(), "device", c.device())
 		return &packet.Error{Code: packet.UnspecifiedError, Text: "the mailbox cannot be read at present"}

@@ -221,6 +221,9 @@ func (s *Server) ack(w http.ResponseWriter, r *http.Request) error {
 			return wire.NewProblem(wire.BadField, field, `not a "next" of this inbox`)
 		}
 	}
+	if err := s.core.Router.Admit(r.Context(), who.User, who.Device); err != nil {
+		return err
+	}
 	if err := s.moveCursor(r.Context(), who, mailbox.Seq(a.Seq), field); err != nil {
 		return err
 	}

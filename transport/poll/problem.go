@@ -29,6 +29,8 @@ func (s *Server) problem(err error, field string) *wire.Problem {
 		return wire.NewProblem(wire.NoRecipient, field, "")
 	case errors.Is(err, router.ErrNoSender):
 		return wire.NewProblem(wire.NotAuthorized, "Authorization", "the account was removed")
+	case errors.Is(err, router.ErrDevices):
+		return wire.NewProblem(wire.TooMany, "device", "the account has "+strconv.Itoa(s.core.Mail.Limits().Devices)+" devices, and all are connected")
 	case errors.Is(err, address.ErrInvalid):
 		return wire.NewProblem(wire.BadRecipient, field, err.Error())
 	case errors.Is(err, mailbox.ErrConflict):

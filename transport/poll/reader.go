@@ -43,6 +43,9 @@ func (s *Server) attach(ctx context.Context, who auth.Who, rd router.Client, aft
 		return nil, 0, wire.NewProblem(wire.BadQuery, field, `not a "next" of this inbox`)
 	}
 	start = mailbox.Seq(seq)
+	if err := s.core.Router.Admit(ctx, who.User, who.Device); err != nil {
+		return nil, 0, err
+	}
 	if ack {
 		if err := s.moveCursor(ctx, who, start, field); err != nil {
 			return nil, 0, err

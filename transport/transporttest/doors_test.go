@@ -5,14 +5,18 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/posthouse-im/posthouse/auth"
 	"github.com/posthouse-im/posthouse/client"
 	clientlink "github.com/posthouse-im/posthouse/client/link"
 	clientmqtt "github.com/posthouse-im/posthouse/client/mqtt"
@@ -20,12 +24,15 @@ import (
 	clientxmpp "github.com/posthouse-im/posthouse/client/xmpp"
 	"github.com/posthouse-im/posthouse/internal/certs"
 	"github.com/posthouse-im/posthouse/mailbox"
+	"github.com/posthouse-im/posthouse/router"
 	"github.com/posthouse-im/posthouse/store/mem"
 	"github.com/posthouse-im/posthouse/transport"
 	"github.com/posthouse-im/posthouse/transport/coretest"
 	"github.com/posthouse-im/posthouse/transport/link"
+	"github.com/posthouse-im/posthouse/transport/link/frame"
 	"github.com/posthouse-im/posthouse/transport/mqtt"
 	"github.com/posthouse-im/posthouse/transport/poll"
+	"github.com/posthouse-im/posthouse/transport/poll/wire"
 	. "github.com/posthouse-im/posthouse/transport/transporttest"
 	"github.com/posthouse-im/posthouse/transport/xmpp"
 )
@@ -48,7 +55,7 @@ func openWith(t *testing.T, c coretest.Config) *House {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &House{Addr: map[string]string{}}
+	h := &House{Core: core, Addr: map[string]string{}}
 	serving, drain := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -174,6 +181,124 @@ func TestSessionsAreLogged(t *testing.T) {
 		t.Log(log.String())
 	}
 }
+
+// An account has so many devices. One more is refused in the door's own words
+// while all are connected, and otherwise takes the place of the one that was there
+// least lately.
+func TestDevicesAreBounded(t *testing.T) {
+	said := map[string]string{"poll": "the account has 2 devices, and all are connected", "link": "busy", "mqtt": "too many devices (quota exceeded)", "xmpp": "resource-constraint"}
+	for _, d := range doors {
+		t.Run(d.Name, func(t *testing.T) {
+			var log bytes.Buffer
+			h := openWith(t, coretest.Config{Limits: mailbox.Limits{Devices: 2}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			devices := func(want ...string) {
+				t.Helper()
+				ds, err := h.Core.Router.Devices(ctx, "bob@localhost")
+				var got []string
+				for _, d := range ds {
+					got = append(got, d.Name)
+				}
+				slices.Sort(got)
+				if err != nil || !slices.Equal(got, want) {
+					t.Errorf("devices %q, %v, want %q", got, err, want)
+				}
+			}
+			alice := enter(t, h, d)
+			if _, err := alice.Send(ctx, client.Draft{To: "bob", ID: "1", Body: []byte("one")}); err != nil {
+				t.Fatal(err)
+			}
+			alice.Close()
+			// Two that are connected, and stay so while a third one comes.
+			var there []*router.Session
+			for _, device := range []string{"first", "second"} {
+				h.Core.Mail.MoveCursor("bob@localhost", device, 1)
+				s, err := h.Core.Router.Attach(ctx, router.Poll, auth.Who{User: "bob@localhost", Device: device}, nobody{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				there = append(there, s)
+			}
+			third := func(patience time.Duration) error {
+				ctx, cancel := context.WithTimeout(ctx, patience)
+				defer cancel()
+				mb, err := d.Dial(ctx, h, "bob", "third")
+				if err != nil {
+					return err
+				}
+				defer mb.Close()
+				m, err := mb.Receive(ctx)
+				if err == nil {
+					err = mb.Ack(ctx, m)
+				}
+				return err
+			}
+			refused := third(time.Second)
+			if d.Name == "poll" { // its client asks again by itself
+				refused = errors.New(answer(t, h, http.MethodGet, "/v1/inbox?device=third", ""))
+			}
+			devices("first", "second")
+			there[0].Close()
+			if err := third(10 * time.Second); err != nil {
+				t.Errorf("when there is room: %v", err)
+			}
+			if err := h.Drain(); err != nil { // and what was acknowledged is known
+				t.Error(err)
+			}
+			devices("second", "third")
+			if refused == nil || !strings.Contains(refused.Error()+log.String(), said[d.Name]) {
+				t.Errorf("one more than there may be hears %v\n%s", refused, &log)
+			}
+		})
+	}
+}
+
+// Nor does a device come in that says itself where it stands.
+func TestDevicesWithAPlaceAreBounded(t *testing.T) {
+	h := openWith(t, coretest.Config{Limits: mailbox.Limits{Devices: 1}})
+	answer(t, h, http.MethodPost, "/v1/messages", `{"to":"bob","body":"to himself"}`)
+	s := h.Core.Router.AttachAt(router.Poll, auth.Who{User: "bob@localhost", Device: "first"}, nobody{}, 0)
+	defer s.Close()
+	for _, got := range []string{
+		answer(t, h, http.MethodPost, "/v1/ack", `{"seq":1,"device":"second"}`),
+		answer(t, h, http.MethodGet, "/v1/inbox?device=second&after="+string(wire.AppendNext(nil, "bob@localhost", 1)), ""),
+	} {
+		if !strings.Contains(got, "the account has 1 devices, and all are connected") {
+			t.Error("poll: ", got)
+		}
+	}
+	nc, err := net.Dial("tcp", h.Addr["link"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	after := uint64(1)
+	nc.Write(frame.Append(nil, &frame.Hello{Major: frame.Major, User: "bob", Password: "secret", Device: "second", After: &after}))
+	if got, err := io.ReadAll(nc); err != nil || !strings.Contains(string(got), "too many devices") {
+		t.Errorf("link: %q, %v", got, err)
+	}
+}
+
+// answer is what the HTTP door answers to bob.
+func answer(t *testing.T, h *House, method, path, body string) string {
+	t.Helper()
+	resp := request(t, h, "bob", method, path, body)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// nobody is a device that does nothing.
+type nobody struct{}
+
+func (nobody) Wake()             {}
+func (nobody) End(router.Reason) {}
 
 // cursed is a store that has a bug, which one device meets.
 type cursed struct{ *mem.Store }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/transport/coretest"
 )
 
 // A Door is a way in and out under test.
@@ -36,6 +37,7 @@ type Door struct {
 // A House is a server under test with its doors open. Users alice, bob and
 // carol have the password secret.
 type House struct {
+	Core *coretest.Core
 	Addr map[string]string // by door
 	// Trim has retention remove all that is in the boxes.
 	Trim func() error

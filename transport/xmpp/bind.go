@@ -76,8 +76,16 @@ func (x *client) bindElement(e stream.Element) {
 	x.wait()
 	x.attach(func(x *client, sess *router.Session, err error) {
 		if err != nil {
-			x.s.core.Log.Error("xmpp: cannot attach", "user", x.bare, "device", device, "err", err)
-			x.reject("iq", "", id, internalError)
+			why := internalError
+			if errors.Is(err, router.ErrDevices) {
+				// "If the account has reached a limit on the number of simultaneous
+				// connected resources allowed, the server MUST return a
+				// <resource-constraint/> stanza error" RFC 6120 section 7.6.2.1
+				why = tooBusy
+			} else {
+				x.s.core.Log.Error("xmpp: cannot attach", "user", x.bare, "device", device, "err", err)
+			}
+			x.reject("iq", "", id, why)
 			x.jid = ""
 			x.proceed(atBind)
 			return

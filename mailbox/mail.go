@@ -26,8 +26,9 @@ type Limits struct {
 	Boxes int
 	// Devices is the greatest number of devices of a user: those that have a
 	// place in his box, and those that are connected. For a new one beyond that
-	// the one seen least lately is forgotten, as if it had been removed; if all
-	// of them are connected the new one is refused. Default 1000.
+	// those seen least lately are forgotten, as if they had been removed; if all
+	// of them are connected the new one is refused. Default 100000, since a box
+	// may be read by many.
 	Devices int
 }
 
@@ -36,7 +37,7 @@ const (
 	defaultAttrs   = 64 << 10
 	defaultCount   = 256
 	defaultBoxes   = 1024
-	defaultDevices = 1000
+	defaultDevices = 100_000
 
 	// MaxName is the greatest length in bytes of an id, address, device,
 	// media type, name of a property or box name.

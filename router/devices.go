@@ -41,13 +41,16 @@ func (r *Router) Devices(ctx context.Context, user string) ([]Device, error) {
 		return uint64(info.Last - min(at, info.Last))
 	}
 	ds := make([]Device, 0, len(cursors))
+	index := make(map[string]int, len(cursors))
 	for _, c := range cursors {
+		index[c.Device] = len(ds)
 		ds = append(ds, Device{Name: c.Device, Seen: c.Moved, Behind: behind(c.Seq)})
 	}
 	for _, p := range r.Presence(user) {
-		i := slices.IndexFunc(ds, func(d Device) bool { return d.Name == p.Device })
-		if i < 0 {
+		i, ok := index[p.Device]
+		if !ok {
 			i = len(ds)
+			index[p.Device] = i
 			ds = append(ds, Device{Name: p.Device, Behind: behind(0)})
 		}
 		d := &ds[i]
@@ -80,25 +83,51 @@ func (r *Router) Admit(ctx context.Context, user, device string) error {
 
 // admit is Admit for a device without a place in the box.
 func (r *Router) admit(ctx context.Context, user, device string) error {
+	sh, limit := r.shard(user), r.mail.Limits().Devices
+	if sh.another(user, limit) {
+		return nil
+	}
 	ds, err := r.Devices(ctx, user)
 	if err != nil {
 		return err
 	}
-	over := len(ds) + 1 - r.mail.Limits().Devices
-	if over <= 0 || slices.ContainsFunc(ds, func(d Device) bool { return d.Name == device }) {
-		return nil
+	n := len(ds)
+	if !slices.ContainsFunc(ds, func(d Device) bool { return d.Name == device }) {
+		n++
 	}
-	// A client may call itself by another name each time: those are what piles up.
-	for _, d := range slices.Backward(ds) {
-		if over > 0 && !d.Online {
-			r.Forget(user, d.Name)
-			over--
+	if n > limit {
+		// A client may call itself by another name each time: those are what piles
+		// up. Some more of them make room for some time.
+		over := n - limit + limit/64
+		for _, d := range slices.Backward(ds) {
+			if over > 0 && !d.Online {
+				r.Forget(user, d.Name)
+				over--
+				n--
+			}
 		}
 	}
-	if over > 0 {
+	if n > limit {
 		return ErrDevices
 	}
+	sh.mu.Lock()
+	sh.devices[user] = n
+	sh.mu.Unlock()
 	return nil
+}
+
+// another counts one device more of user. It reports false if they have to be
+// counted anew: for the first time, or since those that were forgotten
+// meanwhile would make room.
+func (sh *shard) another(user string, limit int) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	n, ok := sh.devices[user]
+	if !ok || n >= limit {
+		return false
+	}
+	sh.devices[user] = n + 1
+	return true
 }
 
 // Forget removes a device of user: its place in the box is forgotten, and if

@@ -76,7 +76,9 @@ func testDevicesAreBounded(t *testing.T) {
 	r := router.New(t.Context(), ml, accounts{"alice@localhost", "bob@localhost"}, "localhost")
 	say(t, r, who("alice", "a"), "bob", "1", "one")
 	p := newPeer()
-	come := func(device string) (*router.Session, error) { return r.Attach(t.Context(), router.Link, who("bob", device), p) }
+	come := func(device string) (*router.Session, error) {
+		return r.Attach(t.Context(), router.Link, who("bob", device), p)
+	}
 	has := func(want ...string) {
 		t.Helper()
 		ds, err := r.Devices(t.Context(), "bob@localhost")

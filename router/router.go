@@ -112,6 +112,9 @@ type shard struct {
 	mu sync.RWMutex
 	// live has the sessions that follow a box, linked by Session.peer.
 	live map[string]*Session
+	// devices is how many a user has at most: those of the last count, and those
+	// that came since.
+	devices map[string]int
 }
 
 // readers is how many goroutines read the disk for sessions that catch up.
@@ -123,7 +126,7 @@ func New(ctx context.Context, mail *mailbox.Mail, accounts Accounts, domain stri
 	r := &Router{mail: mail, accounts: accounts, domain: domain, seed: maphash.MakeSeed()}
 	r.behind.some.L = &r.behind.mu
 	for i := range r.shards {
-		r.shards[i].live = map[string]*Session{}
+		r.shards[i].live, r.shards[i].devices = map[string]*Session{}, map[string]int{}
 	}
 	mail.Watch(r.ring)
 	for range readers {

@@ -42,7 +42,7 @@ var docs = map[string]string{
 	"limits.attrs":             "attrs is the greatest total of a message's property names and values in\nbytes. Default 64 KiB.",
 	"limits.attr_count":        "attr_count is the greatest number of a message's properties. Default 256.",
 	"limits.boxes":             "boxes is the greatest number of boxes in one post. Default 1024.",
-	"limits.devices":           "devices is the greatest number of devices of a user: those that have a\nplace in his box, and those that are connected. For a new one beyond that\nthe one seen least lately is forgotten, as if it had been removed; if all\nof them are connected the new one is refused. Default 1000.",
+	"limits.devices":           "devices is the greatest number of devices of a user: those that have a\nplace in his box, and those that are connected. For a new one beyond that\nthose seen least lately are forgotten, as if they had been removed; if all\nof them are connected the new one is refused. Default 100000, since a box\nmay be read by many.",
 	"retention.age":            "age is how long an entry is kept. Zero means for ever.",
 	"retention.count":          "count is how many entries a box keeps. Zero means all.",
 	"retention.ids":            "ids is how long the id of a message is remembered, so that a retry is\nknown as one. Zero means what age says.",

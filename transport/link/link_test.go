@@ -46,7 +46,7 @@ type house struct {
 func newHouse(t testing.TB, cfg link.Config, o mem.Options) *house {
 	t.Helper()
 	h := &house{store: mem.New(o), vars: map[string]string{}}
-	mail := mailbox.New(h.store, mailbox.Limits{Body: 1000, Devices: 10_000})
+	mail := mailbox.New(h.store, mailbox.Limits{Body: 1000})
 	under, stop := context.WithCancel(context.Background())
 	a, err := auth.Open(under, mail, auth.Config{Domain: "localhost", Iterations: 4096,
 		Tokens: auth.TokenConfig{Keys: []auth.TokenKey{{ID: "k", Algorithm: "HS256", Key: "01234567890123456789012345678901"}}}})

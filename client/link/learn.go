@@ -232,16 +232,17 @@ func duration(ms uint64) time.Duration {
 	return time.Duration(min(ms, 24*3600*1000)) * time.Millisecond
 }
 
-// agreeLocked tells the server how often we will speak, and what was found.
-// Until it has agreed we speak as often as it may expect.
+// agreeLocked tells the server how often we will speak, and what was found,
+// each once: what it grants may be less. Until it has agreed we speak as often
+// as it may expect.
 func (mb *Mailbox) agreeLocked(s *session, f learn.Finding) {
 	n := mb.networkLocked(s.key, learn.Finding{})
 	set := &frame.Set{}
 	if n.helped {
 		set.Good, set.Bad = uint64(f.Good.Milliseconds()), uint64(f.Bad.Milliseconds())
 	}
-	if d, ok := mb.wishLocked(n); ok && d != s.interval {
-		set.Interval = uint64(d.Milliseconds())
+	if d, ok := mb.wishLocked(n); ok && d != s.wished {
+		set.Interval, s.wished = uint64(d.Milliseconds()), d
 		s.interval = min(s.interval, d)
 	}
 	if set.Interval != 0 || set.Good != 0 {

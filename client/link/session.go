@@ -27,6 +27,7 @@ type session struct {
 	told     uint64 // place that Stored told last
 	pongs    []*frame.Pong
 	interval time.Duration
+	wished   time.Duration // guarded by the mailbox's mu; what the server was asked for last
 
 	wrote, read time.Time // when bytes went last, either way
 	pinged      time.Time
@@ -181,6 +182,7 @@ func (mb *Mailbox) welcomed(s *session, w *frame.Welcome) {
 	s.out = frame.SendWriter{Prefix: mb.prefix, Peers: w.Peers}
 	s.acked, s.brought = w.Cursor, w.Cursor
 	s.interval = max(time.Duration(w.Interval)*time.Millisecond, time.Second)
+	s.wished = s.interval
 	s.read, s.wrote = now, now
 	mb.mu.Lock()
 	defer mb.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // The dialogues of both SDKs, all of them, held by this one.
 func TestSharedDialogues(t *testing.T) {
 	files, err := filepath.Glob("../sdk/ts/test/dialogues/*.txt")
-	if err != nil || len(files) < 21 {
+	if err != nil || len(files) < 36 {
 		t.Fatal("where are the dialogues?", len(files), err)
 	}
 	for _, file := range files {
@@ -32,9 +32,6 @@ func TestSharedDialogues(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				p := &program{t: t, store: new(client.Memory)}
-				if name == "probing" {
-					p.answer = 10 * time.Second // so long the other SDK's probes wait; here it is learned
-				}
 				p.s.Do = p.do
 				if err := p.s.Hold(name, string(text)); err != nil {
 					t.Error(err)
@@ -50,7 +47,6 @@ type program struct {
 	t       *testing.T
 	s       stage.Stage
 	options map[string]string
-	answer  time.Duration // see link.Config
 	store   *client.Memory
 	runs    int
 	tokens  int
@@ -155,7 +151,7 @@ func (p *program) start() error {
 	}
 	way := func(name string) client.Way {
 		return link.Way(name, link.Config{
-			Dial: p.s.Dial(name, func() bool { return r.over.Err() == nil }), MaxMessage: 1 << 20, Answer: p.answer,
+			Dial: p.s.Dial(name, func() bool { return r.over.Err() == nil }), MaxMessage: 1 << 20,
 			HoldNormal: o["normal"] == "1",
 			OnSignal: func(g link.Signal) {
 				body := ""

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing/synctest"
 	"time"
 
@@ -47,7 +48,24 @@ type dial struct {
 	mu      sync.Mutex
 	said    []frame.Raw // guarded by mu
 	closed  bool        // guarded by mu
+	reset   bool        // guarded by mu; it was closed by a reset
 	answers bool        // guarded by mu; answers PING and SET by itself
+}
+
+// resettable is a pipe that may end as a socket does by a reset.
+type resettable struct {
+	net.Conn
+	d *dial
+}
+
+func (c resettable) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if err != nil && c.d.reset {
+		err = fmt.Errorf("read: %w", syscall.ECONNRESET)
+	}
+	return n, err
 }
 
 // Hold holds a dialogue. The error says which line does not hold.
@@ -98,7 +116,7 @@ func (s *Stage) Dial(way string, live func() bool) func(context.Context) (net.Co
 		s.mu.Unlock()
 		select {
 		case err := <-d.answer:
-			return d.ours, err
+			return resettable{d.ours, d}, err
 		case <-ctx.Done():
 			d.end()
 			return nil, ctx.Err()
@@ -199,16 +217,20 @@ func (s *Stage) do(words []string) error {
 		d.listen()
 		d.answer <- nil
 		return nil
-	case "drop":
-		return s.end().theirs.Close()
-	case "answer":
+	case "drop", "reset":
+		d := s.end()
+		d.mu.Lock()
+		d.reset = words[0] == "reset"
+		d.mu.Unlock()
+		return d.theirs.Close()
+	case "answer", "deaf":
 		at, err := strconv.Atoi(words[1])
 		if err != nil {
 			return err
 		}
 		s.dials[at-1].mu.Lock()
 		defer s.dials[at-1].mu.Unlock()
-		s.dials[at-1].answers = true
+		s.dials[at-1].answers = words[0] == "answer"
 		return nil
 	case "dials":
 		s.mu.Lock()

@@ -65,10 +65,11 @@ export class Client {
       },
       w.clock,
     );
-    this.#pulse = new Pulse(w.clock, {
+    this.#pulse = new Pulse(w.clock, o.learn, {
       login: () => this.#login(),
       live: () => this.#live,
       keep: (findings) => this.#keepSoon({ findings }),
+      trace: (line) => this.#trace(line),
     });
     this.#presence = new Presence(
       (to, kind) => this.signal(to, kind),
@@ -108,7 +109,7 @@ export class Client {
       refused: (e, code, text) => this.#outbox.refused(e, code, text),
       survived: (silence) => this.#pulse.survived(silence),
       renewed: (expires) => this.#renewal.begin(expires - this.#w.clock.now() - this.#ahead),
-      trace: (line) => this.#safely(() => this.#o.trace?.(line())),
+      trace: (line) => this.#trace(line),
     });
   }
 
@@ -126,6 +127,10 @@ export class Client {
       this.#events.emit('error', e);
       return undefined;
     }
+  }
+
+  #trace(line: () => string): void {
+    if (this.#o.trace) this.#safely(() => this.#o.trace?.(line()));
   }
 
   /** How it is connected now. */

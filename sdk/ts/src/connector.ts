@@ -265,7 +265,7 @@ export class Connector {
 
   /** What the end of a connection says of its way. True: back to the one that did hold. */
   #lived(end: End, now: number): boolean {
-    const short = !end.told && end.silence === undefined && end.code === 'lost' && now - this.#since < (end.unheard ? deafLife : shortLife);
+    const short = !end.told && !end.due && end.code === 'lost' && now - this.#since < (end.unheard ? deafLife : shortLife);
     const back = short && this.#better;
     this.#shortLives = short && !back ? this.#shortLives + 1 : 0;
     if (back || this.#shortLives >= shortLives) {

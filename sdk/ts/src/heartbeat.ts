@@ -1,8 +1,16 @@
-import { type Finding, Learner, unknown } from './learn.js';
-import { withRecent } from './recent.js';
+import { type Bounds, type Finding, Learner, type Outcome, unknown } from './learn.js';
+import { most, withRecent } from './recent.js';
 import type { Change } from './way.js';
 
-const verdict = 60_000; // in which a sign of life shows that the network is there
+const day = 86_400_000; // more than a server can have found
+
+/** What is known of a network. */
+interface Network {
+  learner: Learner;
+  helped: boolean; // by the server
+  primed: boolean; // others were asked what they found
+  told: Finding | undefined; // what was found last, if the server has not been told
+}
 
 /**
  * Says how long the connection may be silent, from what happened on each
@@ -15,22 +23,16 @@ const verdict = 60_000; // in which a sign of life shows that the network is the
  * silence that survives, since every interval is a guess there.
  */
 export class Heartbeats {
+  readonly #bounds: Partial<Bounds>;
+  readonly #networks = new Map<string, Network>();
   #findings: Record<string, Finding>;
-  #network = '';
-  #prior = unknown(); // what others found on this network
-  #learner: Learner;
-  #helped = false; // by the server
-  #silent: { silence: number; at: number } | undefined; // not answered, and not yet known why
+  #name = '';
   #background = false;
-  #untold = false; // something was found that the server does not know
 
-  constructor(findings: Record<string, Finding>, now: number) {
+  constructor(findings: Record<string, Finding>, now: number, bounds: Partial<Bounds> = {}) {
     this.#findings = findings;
-    this.#learner = this.#known(now);
-  }
-
-  #known(now: number): Learner {
-    return new Learner(this.#findings[this.#network] ?? unknown(), this.#prior, now);
+    this.#bounds = bounds;
+    this.on('', now);
   }
 
   /** What was found, by network. */
@@ -39,13 +41,20 @@ export class Heartbeats {
   }
 
   /** The device is on a network, in its own words. */
-  on(network: string, now: number): void {
-    this.#silent = undefined; // it may have been the change
-    if (network === this.#network) return;
-    this.#network = network;
-    this.#prior = unknown();
-    this.#untold = this.#helped = false;
-    this.#learner = this.#known(now);
+  on(name: string, now: number): void {
+    this.#name = name;
+    const n = this.#networks.get(name) ?? { learner: this.#begin(unknown(), now), helped: false, primed: false, told: undefined };
+    this.#networks.delete(name);
+    this.#networks.set(name, n); // the last of them
+    for (const old of this.#networks.keys()) if (this.#networks.size > most) this.#networks.delete(old);
+  }
+
+  #begin(prior: Finding, now: number): Learner {
+    return new Learner(this.#findings[this.#name] ?? unknown(), prior, now, this.#bounds);
+  }
+
+  get #here(): Network {
+    return this.#networks.get(this.#name)!;
   }
 
   /** In the background nothing is tried out. */
@@ -53,73 +62,54 @@ export class Heartbeats {
     this.#background = b;
   }
 
-  /** A server that helps has told what others found here. */
-  helped(helps: boolean, prior: Finding, now: number): void {
-    this.#helped = helps;
-    if (this.#network === '' || prior.good === 0 || this.#settled) return;
-    this.#prior = prior;
-    this.#learner = this.#known(now);
-  }
-
-  get #settled(): boolean {
-    return this.#learner.probe() === undefined;
-  }
-
-  /** Whether silences are tried beside the live connection. */
-  get #beside(): boolean {
-    return this.#helped && this.#network !== '';
+  /** A server has said whether it helps, and what others found here: the first time, that is where to begin. */
+  helped(helps: boolean, good: number, bad: number, now: number): void {
+    const n = this.#here;
+    n.helped = helps;
+    if (this.#name === '') return; // others may have been elsewhere
+    if (!n.primed && good > 0) n.learner = this.#begin({ good: Math.min(good, day), bad: Math.min(bad, day), at: 0 }, now);
+    n.primed = true;
   }
 
   /** Milliseconds between heartbeats; undefined: as the server advises. */
   get wish(): number | undefined {
-    const l = this.#learner;
-    const worse = l.finding.bad > 0; // than some advice
-    if (this.#beside) return this.#settled || worse || !this.#background ? l.interval : undefined;
-    if (this.#network !== '' && this.#settled) return l.interval;
-    if (!worse) return undefined;
-    return (this.#background ? undefined : l.probe()) ?? l.interval;
+    const { learner: l, helped } = this.#here;
+    const more = l.probe();
+    // What was found without a name for where was found on any network.
+    if (this.#name !== '' && (helped || more === undefined)) return l.interval;
+    if (l.finding.bad === 0) return undefined;
+    return (this.#background ? undefined : more) ?? l.interval;
   }
 
   /** The silence to be tried next beside the live connection. */
   probe(now: number): number | undefined {
-    if (!this.#beside || this.#background) return undefined;
-    this.#learner.stale(now);
-    return this.#learner.probe();
+    const { learner: l, helped } = this.#here;
+    if (!helped || this.#name === '' || this.#background) return undefined;
+    l.stale(now);
+    return l.probe();
   }
 
   /** What the server should know, once. */
   tell(): Change {
-    const { good, bad } = this.#learner.finding;
-    if (!this.#untold || !this.#beside || good === 0 || !this.#settled) return {};
-    this.#untold = false;
-    return { good, ...(bad > 0 ? { bad } : {}) };
+    const n = this.#here;
+    const told = n.told;
+    n.told = undefined;
+    return told && n.helped && told.good > 0 ? { good: told.good, ...(told.bad > 0 ? { bad: told.bad } : {}) } : {};
   }
 
-  /** A silence was survived: of a probe, or between two heartbeats. It reports whether that is news. */
-  survived(silence: number, now: number): boolean {
-    const verdict = this.alive(now);
-    return this.#ended(silence, 'survived', now) || verdict;
-  }
-
-  /** A silence was not survived. Whether that was the NAT the next sign of life shows. */
-  silent(silence: number, now: number): void {
-    this.#silent = { silence, at: now };
-  }
-
-  /** A connection works. It reports whether that is news. */
-  alive(now: number): boolean {
-    const s = this.#silent;
-    this.#silent = undefined;
-    return s !== undefined && now - s.at < verdict && this.#ended(s.silence, 'silent', now);
-  }
-
-  #ended(silence: number, how: 'survived' | 'silent', now: number): boolean {
-    const before = this.#learner.finding;
-    this.#learner.ended(Math.floor(silence), how, now);
-    const f = this.#learner.finding;
-    if (f.good === before.good && f.bad === before.bad) return false;
-    this.#findings = withRecent(this.#findings, this.#network, f);
-    this.#untold = true;
-    return true;
+  /**
+   * A silence has ended: of a probe, or before something was said. It reports
+   * whether another silence should be tried now.
+   */
+  ended(silence: number, how: Outcome, now: number): boolean {
+    const n = this.#here;
+    const before = n.learner.finding;
+    if (silence > 0) n.learner.ended(silence, how, now);
+    const found = n.learner.finding;
+    if (n.learner.probe() === undefined && (found.good !== before.good || found.bad !== before.bad)) {
+      this.#findings = withRecent(this.#findings, this.#name, found);
+      n.told = found;
+    }
+    return how === 'silent' || found.good > before.good;
   }
 }

@@ -41,7 +41,7 @@ export interface Finding {
  */
 export type Outcome = 'survived' | 'silent' | 'reset' | 'unrelated';
 
-const bounds = {
+export const bounds = {
   /** The shortest heartbeat ever used, believed to be safe everywhere. */
   min: 15_000,
   /** The longest worth having. */

@@ -4,13 +4,12 @@ import { Alarm, type Clock } from './clock.js';
 import { capDeflate, capDevices, capProbe, capSignals, type Welcome } from './codec/fields.js';
 import type { Delivered } from './codec/stream.js';
 import { type Deflate, pays, worthDeflating } from './deflate.js';
-import type { Outcome } from './learn.js';
 import { Pace } from './pace.js';
 import { Probe } from './probe.js';
 import { Session } from './session.js';
 import type { Entry } from './store/store.js';
 import { Message } from './types.js';
-import { type Carrier, type CarrierEvents, type Change, type Connection, type Dial, type End, type Go, type Login, lost, type Owner, type Way, type Welcomed } from './way.js';
+import { type Carrier, type CarrierEvents, type Change, type Connection, type Dial, type End, type Go, type Login, lost, type Owner, type ProbeOwner, type Way, type Welcomed } from './way.js';
 
 export interface LinkOptions {
   dial: Dial;
@@ -77,18 +76,10 @@ export class LinkWay implements Way {
     return () => line.close();
   }
 
-  probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {
-    return this.#probe(login, silence, ended);
-  }
-
-  fresh(login: Login, ended: (works: boolean) => void): () => void {
-    return this.#probe(login, 0, (how) => ended(how === 'survived'));
-  }
-
-  #probe(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void {
+  probe(login: Login, silence: number | undefined, owner: ProbeOwner): () => void {
     const line = new Line(this.#o);
     const { after: _, interval: _1, ...who } = login;
-    const p = new Probe(this.#o.clock, line, { ...who, agent: this.#o.agent }, silence, ended);
+    const p = new Probe(this.#o.clock, line, { ...who, agent: this.#o.agent }, { silence, pace: this.#pace }, owner);
     line.on = p;
     return () => p.stop();
   }
@@ -112,7 +103,7 @@ class Line {
           this.on?.open();
         },
         data: (bytes) => this.state === 'open' && this.on?.data(bytes),
-        closed: (why) => this.#close(why),
+        closed: (why, reset) => this.#close(why, reset),
       });
     } catch (e) {
       // A browser may forbid a WebSocket from where the page is.
@@ -120,10 +111,10 @@ class Line {
     }
   }
 
-  #close(why: string): void {
+  #close(why: string, reset = false): void {
     if (this.state === 'closed') return;
     this.close();
-    this.on?.closed(why);
+    this.on?.closed(why, reset);
   }
 
   send(bytes: Uint8Array): void {
@@ -231,7 +222,9 @@ class Link implements Connection {
     const known: Welcomed = { address: this.#address, device: w.device ?? '', cursor: w.cursor ?? 0, asked, time: w.time ?? 0 };
     if (w.expires !== undefined) known.expires = w.expires;
     if (w.interval !== undefined) known.interval = w.interval;
-    if (w.caps !== undefined && w.caps % 2 === 1) Object.assign(known, { helps: true, good: w.good ?? 0, bad: w.bad ?? 0 });
+    known.helps = ((w.caps ?? 0) & capProbe) !== 0;
+    if (w.good !== undefined) known.good = w.good;
+    if (w.bad !== undefined) known.bad = w.bad;
     this.#owner.welcomed(known);
   }
 
@@ -310,7 +303,11 @@ class Link implements Connection {
     this.#do((now) => this.#session.set(change, now));
   }
 
-  check(patience: number): void {
+  get heard(): number {
+    return this.#session.heard;
+  }
+
+  check(patience?: number): void {
     this.#do((now) => this.#session.check(patience, now));
   }
 

@@ -3,6 +3,7 @@ import type { Store } from './store/store.js';
 import { memoryStore } from './store/memory.js';
 import { realClock } from './clock.js';
 import { platformDeflate } from './deflate.js';
+import { bounds } from './learn.js';
 import { LinkWay } from './linkway.js';
 import { PollWay } from './pollway.js';
 import { type SocketConstructor, webSocketDial } from './websocket.js';
@@ -26,6 +27,8 @@ export interface Options {
   store?: Store;
   /** Names the network that the device is on, in any words that tell it from others. */
   network?: string;
+  /** Between how many milliseconds it is looked for the longest silence that the network bears: 15,000, which are used until more is known, and 1,800,000 by default. */
+  learn?: { min?: number; max?: number };
   /**
    * In the background, for how many milliseconds the server may hold messages
    * of the urgencies very-low and low, until a heartbeat or something else
@@ -56,11 +59,14 @@ export interface Platform {
 const agent = 'posthouse-ts 1.0';
 const defaultMaxMessage = 16 << 20;
 const defaultPort = 7400;
+const shortestBeat = 1000;
 
 export function connectOn(platform: Platform, o: Options): Client {
-  const { maxMessage = defaultMaxMessage, hold } = o;
+  const { maxMessage = defaultMaxMessage, hold, learn } = o;
   if (!(Number.isSafeInteger(maxMessage) && maxMessage > 0)) throw new RangeError(`maxMessage is a number of bytes: ${maxMessage}`);
   if (hold !== undefined && !(Number.isSafeInteger(hold) && hold >= 0)) throw new RangeError(`hold is a number of milliseconds: ${hold}`);
+  const { min, max } = { ...bounds, ...learn };
+  if (!(Number.isFinite(max) && min >= shortestBeat && max >= min)) throw new RangeError(`learn bounds a silence in milliseconds, of a second at least: ${min} to ${max}`);
   const prefix = randomPrefix();
   const link = { clock: realClock, prefix, agent, maxMessage, deflate: platformDeflate() };
   const WebSocket = o.WebSocket ?? platform.WebSocket;
@@ -94,7 +100,7 @@ export function connectOn(platform: Platform, o: Options): Client {
   return new Client(
     {
       credentials: credentials(o), device: o.device ?? platform.device, network: o.network ?? '', store: o.store ?? memoryStore(), trace: o.trace,
-      ...(hold === undefined ? {} : { hold }), holdNormal: o.holdNormal ?? false, ...(o.showTo ? { showTo: o.showTo } : {}),
+      ...(learn ? { learn } : {}), ...(hold === undefined ? {} : { hold }), holdNormal: o.holdNormal ?? false, ...(o.showTo ? { showTo: o.showTo } : {}),
     },
     { ways, clock: realClock, random: Math.random, prefix },
   );

@@ -1,6 +1,6 @@
 import type { Clock } from './clock.js';
 import { Heartbeats } from './heartbeat.js';
-import type { Finding } from './learn.js';
+import type { Bounds, Finding, Outcome } from './learn.js';
 import { Prober } from './prober.js';
 import type { Connection, Login, Way, Welcomed } from './way.js';
 
@@ -10,43 +10,55 @@ export interface PulseOwner {
   live(): { connection: Connection; way: Way } | undefined;
   /** Keeps what was found, by network. */
   keep(findings: Record<string, Finding>): void;
+  trace(line: () => string): void;
 }
+
+const verdict = 15_000; // in which a connection must be there again, at the first attempt, for a silence to be blamed
 
 /** Has the live connection speak as often as it must, and finds out how often that is. */
 export class Pulse {
   readonly #clock: Clock;
   readonly #owner: PulseOwner;
   readonly #prober: Prober;
+  readonly #bounds: Partial<Bounds> | undefined;
   #beats: Heartbeats;
+  #network = '';
   #interval = 0; // agreed
+  #silent: { silence: number; at: number } | undefined; // not answered, and not yet known why
 
-  constructor(clock: Clock, owner: PulseOwner) {
+  constructor(clock: Clock, bounds: Partial<Bounds> | undefined, owner: PulseOwner) {
     this.#clock = clock;
     this.#owner = owner;
-    this.#beats = new Heartbeats({}, clock.now());
+    this.#bounds = bounds;
+    this.#beats = new Heartbeats({}, clock.now(), bounds);
     this.#prober = new Prober(clock, {
-      beats: () => this.#beats,
+      silence: () => this.#beats.probe(clock.now()),
       login: () => owner.login(),
-      learned: () => this.#learned(true),
+      live: () => owner.live(),
+      judged: (silence, how) => void this.#judge(silence, how),
+      trace: (line) => owner.trace(line),
     });
   }
 
   /** Begins with what an earlier program found. */
   begin(findings: Record<string, Finding>, network: string, background: boolean): void {
-    this.#beats = new Heartbeats(findings, this.#clock.now());
-    this.#beats.on(network, this.#clock.now());
+    this.#beats = new Heartbeats(findings, this.#clock.now(), this.#bounds);
     this.#beats.background(background);
+    this.on(network);
   }
 
   /** The device is on a network, in its own words. */
   on(network: string): void {
+    this.#silent = undefined; // it may have been the change
+    if (network !== this.#network) this.#prober.stop();
+    this.#network = network;
     this.#beats.on(network, this.#clock.now());
   }
 
   background(b: boolean): void {
     this.#beats.background(b);
     if (b) this.#prober.stop();
-    else this.#speak();
+    else this.#prober.go();
   }
 
   /** Milliseconds between heartbeats; undefined: as the server advises. */
@@ -57,21 +69,27 @@ export class Pulse {
   /** A connection begins. */
   welcomed(w: Welcomed): void {
     const now = this.#clock.now();
-    this.#beats.helped(w.helps ?? false, { good: w.good ?? 0, bad: w.bad ?? 0, at: now }, now);
+    this.#beats.helped(w.helps ?? false, w.good ?? 0, w.bad ?? 0, now);
     this.#interval = w.interval ?? 0;
-    this.#learned(this.#beats.alive(now));
-    queueMicrotask(() => this.#speak()); // when the client is online
+    const s = this.#silent;
+    this.#silent = undefined;
+    // The first attempt was good: it was the silence.
+    if (s && now - s.at < verdict) this.#judge(s.silence, 'silent');
+    queueMicrotask(() => {
+      this.#speak(); // when the client is online
+      this.#prober.begin();
+    });
   }
 
-  /** A heartbeat was answered that came after such a silence. */
+  /** The server was heard after such a silence. */
   survived(silence: number): void {
-    this.#learned(this.#beats.survived(silence, this.#clock.now()));
+    if (this.#judge(silence, 'survived')) this.#prober.go();
   }
 
-  /** The connection is gone; after such a silence, if that is why. */
+  /** The connection, or an attempt at one, is gone; after such a silence, if that may be why. */
   gone(silence: number | undefined): void {
     this.#prober.stop();
-    if (silence !== undefined) this.#beats.silent(silence, this.#clock.now());
+    this.#silent = silence === undefined ? undefined : { silence, at: this.#clock.now() };
   }
 
   /** Tries out nothing any more. */
@@ -79,13 +97,16 @@ export class Pulse {
     this.#prober.stop();
   }
 
-  #learned(news: boolean): void {
-    if (!news) return;
-    this.#owner.keep(this.#beats.findings);
+  /** It reports whether there is something new to try. */
+  #judge(silence: number, how: Outcome): boolean {
+    const before = this.#beats.findings;
+    const news = this.#beats.ended(silence, how, this.#clock.now());
+    if (this.#beats.findings !== before) this.#owner.keep(this.#beats.findings);
     queueMicrotask(() => this.#speak());
+    return news;
   }
 
-  /** Speaks as often as is known to be needed, and tries out what is not known. */
+  /** Tells the server how often we will speak, and what was found. */
   #speak(): void {
     const live = this.#owner.live();
     if (!live) return;
@@ -93,6 +114,5 @@ export class Pulse {
     const wish = this.#beats.wish;
     if (wish !== undefined && wish !== this.#interval) change.interval = this.#interval = wish;
     if (Object.keys(change).length > 0) live.connection.set(change);
-    this.#prober.go(live.way);
   }
 }

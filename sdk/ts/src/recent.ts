@@ -1,4 +1,4 @@
-const most = 64;
+export const most = 64;
 
 /** A table with one more entry, of which those are left that were set last: a device sees many networks. */
 export function withRecent<T>(table: Record<string, T> | undefined, name: string, value: T): Record<string, T> {

@@ -45,6 +45,7 @@ const unanswered = 5_000; // a send or a question without a byte from the server
 const ackEvery = 64; // places, while more are being handled
 const ackTime = 1000; // or so many milliseconds
 const shortestInterval = 1000;
+const awake = 2000; // a radio stays awake after a packet, at least
 const hiccup = 1000; // a timer that rings later than that says that the page or the machine slept
 
 export class Session {
@@ -72,8 +73,9 @@ export class Session {
   #asked = Infinity; // when the oldest send or question that is not answered was written, or bytes came after that
   #pinged = Infinity; // when a heartbeat went out that no byte has followed
   #doubted = false; // that one will
-  #silence = 0; // before that heartbeat
-  #planned = false; // it was as long as the network was to be tried with
+  #due = false; // it was due, and the silence before it as long as was agreed
+  #quiet = 0; // the silence before what was written and not answered yet; zero says nothing
+  #late = false; // it was longer than was agreed, because a timer was late
   #until = 0; // when the welcome, or the answer to a heartbeat, must be there
   #forgiven = false; // that it was not
 
@@ -136,8 +138,9 @@ export class Session {
       this.#o.pace.late = 0;
       this.#pinged = Infinity;
       if (this.#doubted) this.#on.doubted((this.#doubted = false));
-      this.#on.survived(this.#silence);
     }
+    if (this.#quiet > 0) this.#on.survived(this.#quiet);
+    this.#quiet = 0;
     if (this.#asked !== Infinity) this.#asked = now;
     try {
       this.#in.push(bytes);
@@ -185,27 +188,40 @@ export class Session {
 
   #unheard(): End {
     this.#o.pace.late++;
-    const end: End = { ...lost('a heartbeat was not answered'), unheard: true };
-    return this.#planned ? { ...end, silence: this.#silence } : end;
+    const end: End = { ...lost('a heartbeat was not answered'), unheard: true, due: this.#due };
+    // That a longer silence than was agreed was not survived says nothing.
+    return this.#late || this.#quiet === 0 ? end : { ...end, silence: this.#quiet };
   }
 
-  /** Somebody looks at us: sends a heartbeat, which must be answered within patience. */
-  check(patience: number, now: number): void {
+  /** When bytes came last. */
+  get heard(): number {
+    return this.#read;
+  }
+
+  /** Somebody looks at us: sends a heartbeat, which must be answered within patience, or as soon as any. */
+  check(patience: number | undefined, now: number): void {
     if (this.#state !== 'welcomed') return;
-    if (this.#pinged === Infinity) this.#ping(patience, now);
-    else this.#until = Math.min(this.#until, now + patience);
+    if (this.#pinged === Infinity) this.#ping(patience ?? this.#o.pace.dead, now);
+    else if (patience !== undefined) this.#until = Math.min(this.#until, now + patience);
   }
 
   #ping(patience: number, now: number): void {
     const silence = now - Math.max(this.#read, this.#wrote);
+    this.#due = silence >= this.#interval * 0.9 && silence <= this.#interval * 1.1;
     this.#write({ type: 'ping', payload: new Uint8Array(0) }, now);
     this.#pinged = now;
     this.#await(patience, now);
-    // A longer silence was not what was tried, because the timer was late: that
-    // it was not survived says nothing. Before a shorter one somebody asked for
-    // another reason.
-    this.#silence = Math.min(silence, this.#interval);
-    this.#planned = silence >= this.#interval * 0.9 && silence <= this.#interval * 1.1;
+  }
+
+  /** Takes note that bytes go out, and of the silence before. */
+  #spoke(now: number): void {
+    const silence = now - Math.max(this.#read, this.#wrote);
+    // If only one side spoke of late it depends on the NAT whether that counted.
+    if (this.#quiet === 0 && Math.abs(this.#read - this.#wrote) <= awake) {
+      this.#quiet = Math.min(silence, this.#interval);
+      this.#late = silence > this.#interval * 1.1;
+    }
+    this.#wrote = now;
   }
 
   /** How many more messages may be sent now. */
@@ -259,7 +275,10 @@ export class Session {
   }
 
   set(change: Change, now: number): void {
-    if (this.#state === 'welcomed') this.#write({ type: 'set', ...change }, now);
+    if (this.#state !== 'welcomed') return;
+    this.#write({ type: 'set', ...change }, now);
+    // Until the server has agreed we speak as often as it may expect.
+    if (change.interval !== undefined) this.#interval = Math.min(this.#interval, change.interval);
   }
 
   /** Says goodbye. */
@@ -300,7 +319,7 @@ export class Session {
   #write(f: Frame, now: number): void {
     const ack = this.#state === 'welcomed' && f.type !== 'ack' ? this.#ackStep(now) : 0;
     this.#out.push(encode(f, ack));
-    this.#wrote = now;
+    this.#spoke(now);
     this.#on.trace(() => 'C: ' + format(f, ack));
   }
 
@@ -376,6 +395,7 @@ export class Session {
     this.#ackedAt = now;
     this.#interval = Math.max(w.interval ?? 0, shortestInterval);
     this.#wrote = now;
+    this.#quiet = 0;
     this.#on.welcomed(w);
   }
 

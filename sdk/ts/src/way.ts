@@ -28,7 +28,9 @@ export interface End {
   back?: number;
   /** A heartbeat was not answered: the connection is dead, the network perhaps not. */
   unheard?: boolean;
-  /** The heartbeat that was not answered came after such a silence, in milliseconds. */
+  /** The heartbeat was due: the silence before it may have been too long. */
+  due?: boolean;
+  /** What was not answered came after such a silence, in milliseconds. */
   silence?: number;
 }
 
@@ -66,12 +68,19 @@ export interface Owner {
   take(): Entry | undefined;
   stored(e: Entry, seq: number, duplicate: boolean): void;
   refused(e: Entry, code: string, text: string): void;
-  /** A heartbeat was answered that came after such a silence. */
+  /** The server was heard after such a silence. */
   survived(silence: number): void;
   /** The server has taken a fresh token, which ends then. */
   renewed(expires: number): void;
   /** Called last, with what was not answered. */
   ended(end: End, unanswered: Entry[]): void;
+  trace(line: () => string): void;
+}
+
+/** Who tries out a silence. */
+export interface ProbeOwner {
+  /** Called once, last. */
+  ended(how: Outcome): void;
   trace(line: () => string): void;
 }
 
@@ -101,8 +110,10 @@ export interface Connection {
   devices(forget: string): boolean;
   /** Changes what was agreed. */
   set(change: Change): void;
-  /** Asks whether the server is still there, and gives it so long to answer. */
-  check(patience: number): void;
+  /** When bytes came last, if the way can tell. */
+  readonly heard?: number;
+  /** Asks whether the server is still there, and gives it so long to answer, or as long as ever. */
+  check(patience?: number): void;
   /** Says goodbye and ends. */
   close(): Promise<void>;
   /** Ends at once. The result is what was not answered. */
@@ -118,8 +129,8 @@ export interface Carrier {
 export interface CarrierEvents {
   open(): void;
   data(bytes: Uint8Array): void;
-  /** Called once, last. */
-  closed(why: string): void;
+  /** Called once, last. Reset: the other end says, or something on the way, that it knows no such connection. */
+  closed(why: string, reset?: boolean): void;
 }
 
 /** Begins to open a carrier. */
@@ -131,10 +142,11 @@ export type Go = (login: Login, owner: Owner) => Connection;
 export interface Way {
   readonly name: 'tcp' | 'websocket' | 'poll';
   open(login: Login, owner: Owner): Connection;
-  /** Tries out a silence on a connection of its own. The result gives it up. */
-  probe?(login: Login, silence: number, ended: (how: Outcome, silence: number) => void): () => void;
-  /** Looks whether a fresh connection works at once. The result gives it up. */
-  fresh?(login: Login, ended: (works: boolean) => void): () => void;
+  /**
+   * Tries out a silence on a connection of its own; undefined only looks whether
+   * a fresh one works, and survives if so. The result gives it up.
+   */
+  probe?(login: Login, silence: number | undefined, owner: ProbeOwner): () => void;
   /** Looks whether the way is open, without logging in. The result gives it up, as long as go was not called. */
   knock?(answer: (go: Go | undefined) => void): () => void;
 }

@@ -23,14 +23,16 @@ export function webSocketDial(url: string, WebSocket: SocketConstructor): Dial {
       if (e.data instanceof ArrayBuffer) on.data(new Uint8Array(e.data));
     };
     let over = false;
-    const end = (why: string) => {
-      if (!over) on.closed(why);
+    const end = (why: string, reset: boolean) => {
+      if (!over) on.closed(why, reset);
       over = true;
     };
     // "fire an event named error" and then "an event named close"
     // WebSockets (WHATWG), section 4. The WebSocket of Node 22 stops at the first.
-    ws.onerror = (e) => setTimeout(() => end((e as { message?: string } | undefined)?.message || 'the WebSocket failed'));
-    ws.onclose = (e) => end(e.reason || `the WebSocket was closed (${e.code ?? 1006})`);
+    ws.onerror = (e) => setTimeout(() => end((e as { message?: string } | undefined)?.message || 'the WebSocket failed', true));
+    // A page is not told of a reset, only that nobody said goodbye: "the connection was closed abnormally"
+    // RFC 6455 section 7.4.1
+    ws.onclose = (e) => end(e.reason || `the WebSocket was closed (${e.code ?? 1006})`, (e.code ?? 1006) === 1006);
     return {
       send: (bytes) => ws.send(bytes),
       close: () => ws.close(),

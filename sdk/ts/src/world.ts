@@ -15,6 +15,8 @@ export interface ClientOptions {
   hold?: number;
   /** Whether those of normal urgency can wait, too. */
   holdNormal?: boolean;
+  /** Bounds what is learned about heartbeats. */
+  learn?: { min?: number; max?: number };
   trace: ((line: string) => void) | undefined;
 }
 

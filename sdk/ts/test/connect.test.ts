@@ -16,6 +16,8 @@ const wrong: Record<string, Record<string, unknown>> = {
   'no credentials': { user: undefined },
   'a size that is none': { maxMessage: NaN },
   'a size below zero': { maxMessage: -1 },
+  'a heartbeat of no time': { learn: { min: 0 } },
+  'a heartbeat that is to be longer than it may be': { learn: { max: 14_000 } },
   'a time that is none': { hold: 0.5 },
 };
 for (const [what, o] of Object.entries(wrong)) {

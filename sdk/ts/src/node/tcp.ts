@@ -14,15 +14,19 @@ export function tcpDial(host: string, port: number, tls: boolean): Dial {
       : connectTcp({ host: name, port });
     socket.setNoDelay(true);
     let why = 'the connection was closed';
+    let reset = false;
     let open = false;
     socket.once(tls ? 'secureConnect' : 'connect', () => {
       open = true;
       on.open();
     });
     socket.on('data', (b) => on.data(new Uint8Array(b.buffer, b.byteOffset, b.byteLength)));
-    socket.on('error', (e) => (why = e.message));
+    socket.on('error', (e: NodeJS.ErrnoException) => {
+      why = e.message;
+      reset = e.code === 'ECONNRESET' || e.code === 'EPIPE';
+    });
     socket.once('end', () => socket.destroy());
-    socket.once('close', () => on.closed(why));
+    socket.once('close', () => on.closed(why, reset));
     return {
       send: (bytes) => socket.write(bytes),
       close() {

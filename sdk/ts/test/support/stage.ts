@@ -2,9 +2,10 @@
 //
 //	! connect user=alice …     a client with these options begins; ways=2 has a second way
 //	! open, ! refuse           the network opens the connection that is being dialled, or does not
-//	! drop                     the network closes it
+//	! drop, ! reset            the network closes it; or answers with a reset
 //	! at 2                     what follows is about the second connection that was dialled
-//	! answer 1                 from now on the server answers each PING on the first by itself
+//	! answer 1                 from now on the server answers each PING and SET on the first by itself
+//	! deaf 1                   and from now on it does not: nothing gets there any more
 //	C: HELLO …                 the next that the client says to the server
 //	C: (quiet), C: (closed)    it says nothing, or has closed the connection
 //	S: WELCOME …               what the server says; S# is bytes
@@ -143,8 +144,9 @@ export class Stage {
         return this.#end!.on.open();
       case 'refuse':
       case 'drop':
+      case 'reset':
         this.#end!.closed = true;
-        return this.#end!.on.closed(what === 'drop' ? 'reset' : 'refused');
+        return this.#end!.on.closed(what, what === 'reset');
       case 'send':
         return this.#send(rest);
       case 'signal': {
@@ -195,7 +197,8 @@ export class Stage {
         this.#at = Number(rest);
         return assert.ok(this.#end, 'it was not dialled');
       case 'answer':
-        this.#ends[Number(rest) - 1]!.answers = true;
+      case 'deaf':
+        this.#ends[Number(rest) - 1]!.answers = what === 'answer';
         return;
       case 'dials':
         return assert.equal(this.#ends.length, Number(rest));

@@ -185,6 +185,10 @@ func (mb *Mailbox) startLocked(s *session) {
 	}
 	n := mb.networkLocked(s.key, learn.Finding{Good: duration(s.welcome.Good), Bad: duration(s.welcome.Bad)})
 	n.helped, n.primed = s.welcome.Caps&frame.CapProbe != 0, true
+	// The first attempt was good: it was the silence. That is known before the
+	// next one is tried.
+	mb.judgeLocked(s.key, mb.suspect, learn.Silent)
+	mb.suspect = 0
 	mb.agreeLocked(s, learn.Finding{})
 	ring(mb.nudge)
 }
@@ -315,6 +319,10 @@ func (mb *Mailbox) ending(s *session) (time.Duration, learn.Outcome) {
 func (mb *Mailbox) judge(key string, silence time.Duration, o learn.Outcome) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
+	mb.judgeLocked(key, silence, o)
+}
+
+func (mb *Mailbox) judgeLocked(key string, silence time.Duration, o learn.Outcome) {
 	l := mb.nets[key]
 	if l == nil || silence == 0 {
 		return

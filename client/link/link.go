@@ -202,6 +202,7 @@ type Mailbox struct {
 	nets        map[string]*network      // guarded by mu; by network
 	reports     map[string]learn.Finding // guarded by mu; found, and not told to the server
 	live        *session                 // guarded by mu; nil while there is none
+	suspect     time.Duration            // guarded by mu; a silence that the last connection did not survive; zero is none
 	background  bool                     // guarded by mu
 	stopProbe   context.CancelFunc       // guarded by mu; nil while none runs
 	stopConnect context.CancelFunc       // guarded by mu; of the last attempt
@@ -323,7 +324,7 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 			err = client.ErrClosed
 		}
 		if mb.way != nil {
-			mb.way.ended(s.network, quiet, o, mb.takeSpare())
+			mb.way.ended(s.network, quiet, mb.takeSpare())
 			mb.stop() // for the probes
 			mb.fail(forClient(err))
 			return
@@ -345,13 +346,13 @@ func (mb *Mailbox) run(ctx context.Context, s *session) {
 		case <-ctx.Done():
 			continue
 		}
+		mb.mu.Lock()
+		mb.suspect = quiet
+		mb.mu.Unlock()
 		if s, err = mb.connect(ctx, min(firstTime<<min(tries, 10), connectTime)); err != nil {
 			s = nil
 			tries++
 			continue
-		}
-		if tries == 0 {
-			mb.judge(s.key, quiet, o)
 		}
 		tries = 0
 		mb.mu.Lock()

@@ -41,8 +41,7 @@ type way struct {
 
 	mu      sync.Mutex
 	network string        // guarded by mu; where the last connection ended
-	quiet   time.Duration // guarded by mu; after such a silence; zero says nothing
-	outcome learn.Outcome // guarded by mu
+	quiet   time.Duration // guarded by mu; which did not survive such a silence; zero says nothing
 	spare   *spare        // guarded by mu; opened when it was in doubt
 }
 
@@ -70,7 +69,7 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	}
 	mb.nets = w.nets
 	w.mu.Lock()
-	network, quiet, outcome := w.network, w.quiet, w.outcome
+	network, quiet := w.network, w.quiet
 	w.quiet = 0
 	sp := w.spare
 	w.spare = nil
@@ -78,7 +77,7 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 	switch {
 	case last == nil:
 	case network == a.Network:
-		mb.pace, mb.spare = last.pace, sp
+		mb.pace, mb.spare, mb.suspect = last.pace, sp, quiet
 	case sp != nil:
 		sp.drop()
 	}
@@ -89,7 +88,6 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 		return nil, forClient(err)
 	}
 	w.last = mb
-	mb.judge(network, quiet, outcome) // the first attempt was good: the silence it was
 	return mb, nil
 }
 
@@ -107,10 +105,10 @@ func firstToken(a client.Attempt) func(context.Context) (string, error) {
 
 // ended takes note of how a connection ended, and keeps what was opened in its
 // stead for a moment.
-func (w *way) ended(network string, quiet time.Duration, o learn.Outcome, sp *spare) {
+func (w *way) ended(network string, quiet time.Duration, sp *spare) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.network, w.quiet, w.outcome = network, quiet, o
+	w.network, w.quiet = network, quiet
 	if w.spare = sp; sp == nil {
 		return
 	}

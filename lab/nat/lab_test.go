@@ -70,6 +70,17 @@ func need(t *testing.T) {
 	t.Fatal("no carrier NAT here (NAT_LAB=optional would skip this): " + strings.TrimSpace(string(out)))
 }
 
+// needNode skips the test where phone.mjs cannot run.
+func needNode(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("no node(1) here")
+	}
+	if _, err := os.Stat("../../sdk/ts/dist/node/index.js"); err != nil {
+		t.Skip("the TypeScript SDK is not built: sdk/ts/ci.sh does")
+	}
+}
+
 // named is what a lab of this process is called, so that two runs do not take
 // each other's down.
 func named(what any) string { return fmt.Sprintf("phnat%d-%v", os.Getpid(), what) }
@@ -202,7 +213,15 @@ func (l *lab) start(ns string, r role) *device {
 	if r.Addr = l.addr; r.QUIC {
 		r.Addr = l.quic
 	}
-	return l.run(l.command("exec", ns, os.Args[0]), r)
+	program := []string{os.Args[0]}
+	if r.Node {
+		program = []string{"node", "--no-warnings", "phone.mjs"}
+	}
+	cmd := l.command(append([]string{"exec", ns}, program...)...)
+	if r.Node {
+		cmd.Env = append(cmd.Env, "NODE_TLS_REJECT_UNAUTHORIZED=0") // the lab has no way out
+	}
+	return l.run(cmd, r)
 }
 
 // run has cmd, which runs this binary, be what r says.

@@ -15,6 +15,7 @@ type scenario struct {
 	idle   time.Duration
 	mode   string         // silent if empty
 	quic   bool           // the phone is on QUIC
+	node   bool           // it has the TypeScript SDK
 	air    *air           // the radio, if there is one
 	loss   int            // per cent of all packets
 	bulk   int            // messages sent at once when all is learned
@@ -72,6 +73,8 @@ func scenarios() (all []scenario) {
 		scenario{name: "silent", idle: 10 * second},
 		scenario{name: "silent, from 15 s to 30 min", idle: 30 * second, wide: true},
 		scenario{name: "outage 15 s", idle: 12 * second, during: outage, breaks: true},
+		scenario{name: "TypeScript", idle: 5 * second, node: true},
+		scenario{name: "TypeScript, rebind", idle: 12 * second, node: true, during: rebind, breaks: true},
 		scenario{name: "quic", idle: 12 * second, quic: true},
 		scenario{name: "quic, rebind", idle: 12 * second, quic: true, during: rebind},
 		scenario{name: "quic, move", idle: 12 * second, quic: true, during: move},
@@ -132,6 +135,9 @@ func (sc *scenario) run(t *testing.T, name string, results *table) {
 	if sc.mode == "" {
 		sc.mode = "silent"
 	}
+	if sc.node {
+		needNode(t)
+	}
 	l := build(t, name, sc.idle, sc.mode, sc.air)
 	if sc.loss > 0 {
 		l.do("loss", fmt.Sprint(sc.loss))
@@ -139,7 +145,7 @@ func (sc *scenario) run(t *testing.T, name string, results *table) {
 	bob := l.start("srv", role{User: "bob", Device: "pc", To: "alice", Heartbeat: 20 * second})
 	begin := time.Now()
 	least, most := sc.bounds()
-	phone := role{User: "alice", Device: "phone", To: "bob", Echo: true, Min: least, Max: most, QUIC: sc.quic}
+	phone := role{User: "alice", Device: "phone", To: "bob", Echo: true, Min: least, Max: most, QUIC: sc.quic, Node: sc.node}
 	alice := l.start("cli1", phone)
 	right := func(beat time.Duration) bool { return beat < sc.idle && beat >= sc.idle*9/10 }
 	alice.learns(sc.idle, right)
@@ -244,7 +250,7 @@ func compare(got, want []string) (lost, doubled int) {
 // vanished sends a message into the vanished mapping of a device that beats
 // too seldom. It is there with the next beat. It returns how much later.
 func (sc *scenario) vanished(t *testing.T, l *lab, bob *device) string {
-	late := l.start("cli1", role{User: "alice", Device: "late", To: "bob", Heartbeat: 2 * sc.idle, QUIC: sc.quic})
+	late := l.start("cli1", role{User: "alice", Device: "late", To: "bob", Heartbeat: 2 * sc.idle, QUIC: sc.quic, Node: sc.node})
 	opened := late.await("open", second, func(e event) bool { return e.What == "open" }).At
 	time.Sleep(time.Until(opened.Add(sc.idle * 3 / 2))) // the silence is the scenario
 	bob.send("late")

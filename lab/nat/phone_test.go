@@ -31,6 +31,7 @@ type role struct {
 	Heartbeat          time.Duration
 	Min, Max           time.Duration // of what it learns
 	QUIC               bool
+	Node               bool // it is phone.mjs
 	Air                *air // it is no device but the radio
 }
 

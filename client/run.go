@@ -379,8 +379,9 @@ func (c *Client) serve(ctx context.Context, v *live) (better *live, why error) {
 			look()
 			knock.Reset(c.nextKnock())
 		case <-knock.C:
-			look()
-			c.r.knocks++
+			if look(); v.way > 0 {
+				c.r.knocks++
+			}
 			knock.Reset(c.nextKnock())
 		case b := <-found:
 			looking = false
@@ -402,6 +403,7 @@ func (c *Client) nextKnock() time.Duration {
 // better opens a way that is better than one, or returns nil.
 func (c *Client) better(under, ctx context.Context, than int) *live {
 	a, err := c.attempt(under)
+	a.Better = true
 	for way := 0; way < than && err == nil && under.Err() == nil; way++ {
 		mb, err := c.cfg.Ways[way].Open(under, a)
 		if err == nil {
@@ -430,7 +432,8 @@ func (c *Client) discard(found <-chan *live, looking bool) {
 func (c *Client) lived(v *live) error {
 	why := v.why
 	var later *Later
-	cut := !errors.As(why, &later) && !c.final(why) && !errors.Is(why, ErrMoved) && time.Since(v.since) < shortLife
+	cut := !errors.As(why, &later) && !c.final(why) && !errors.Is(why, ErrMoved) &&
+		(time.Since(v.since) < shortLife || errors.Is(why, ErrDeaf))
 	switch {
 	case !cut:
 		c.r.short = 0

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -34,6 +35,9 @@ type Attempt struct {
 	Network string
 	// Background says that the device sleeps.
 	Background bool
+	// Better says that another way works meanwhile: this one is to show at once
+	// that it does.
+	Better bool
 	// Place, if known, is behind what the program has: messages follow it.
 	Place *uint64
 	// Store is for what the way learns of networks, under keys that begin
@@ -90,6 +94,9 @@ var (
 	// ErrSilent says that the server did not answer: the connection is dead,
 	// the network perhaps not.
 	ErrSilent = errors.New("no answer from the server")
+	// ErrDeaf is ErrSilent of a connection that was asked when it began: nothing
+	// came behind the welcome.
+	ErrDeaf = fmt.Errorf("%w since the connection began", ErrSilent)
 	// ErrMoved says that the device has changed networks.
 	ErrMoved = errors.New("the network has changed")
 	// ErrToken is in the reason when no token came from Tokens, or none that

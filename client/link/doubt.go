@@ -31,7 +31,8 @@ const (
 type pace struct {
 	known        bool
 	srtt, rttvar time.Duration
-	late         int // beats that were not answered, one after another
+	late         int  // beats that were not answered, one after another
+	deaf         bool // the last connection was not answered, and nothing had come behind its welcome
 }
 
 // answered takes note of an answer that took d.

@@ -51,6 +51,7 @@ func (mb *Mailbox) keyLocked() string {
 var (
 	errMoved = fmt.Errorf("link: %w", client.ErrMoved)
 	errDead  = fmt.Errorf("link: %w", client.ErrSilent)
+	errDeaf  = fmt.Errorf("link: %w", client.ErrDeaf)
 )
 
 // NetworkChanged says that the device is on another network now. A connection
@@ -93,6 +94,9 @@ func (mb *Mailbox) NetworkChanged(name string) {
 
 // quickAnswer is how long a server has to answer that is believed to be there.
 const quickAnswer = 2500 * time.Millisecond
+
+// slowAnswer is how long one has that is not.
+const slowAnswer = 5 * time.Second
 
 // checkLocked asks whether the connection still works.
 func (mb *Mailbox) checkLocked(s *session) {
@@ -178,6 +182,13 @@ func (mb *Mailbox) startLocked(s *session) {
 	mb.live = s
 	if mb.background && mb.cfg.Hold >= 0 {
 		mb.holdLocked()
+	}
+	// Something on the way may have let through the welcome and nothing more.
+	if s.greeted = mb.better || mb.pace.deaf; s.greeted {
+		s.check = true
+		if s.patience = slowAnswer; mb.better {
+			s.patience = quickAnswer
+		}
 	}
 	delete(mb.reports, s.key) // Hello told it
 	if mb.cfg.Heartbeat != 0 {
@@ -286,6 +297,7 @@ func (mb *Mailbox) heard(s *session) {
 		mb.dropLocked()
 		s.waits, s.patience = false, 0
 	}
+	s.fed, mb.pace.deaf = true, false
 	if s.read = now; !s.asked.IsZero() {
 		s.asked = now // it lives: what is asked is given its time
 	}

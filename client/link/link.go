@@ -207,6 +207,7 @@ type Mailbox struct {
 	stopProbe   context.CancelFunc       // guarded by mu; nil while none runs
 	stopConnect context.CancelFunc       // guarded by mu; of the last attempt
 	pace        pace                     // guarded by mu; of the server's answers
+	better      bool                     // another way works: this one is to show at once that it does
 	spare       *spare                   // guarded by mu; nil while there is no doubt
 	counts      Stats                    // guarded by mu
 }

@@ -38,6 +38,8 @@ type session struct {
 	network     string        // guarded by the mailbox's mu
 	key         string        // guarded by the mailbox's mu; what is learned there is kept under it
 	quiet       time.Duration // the silence before what was written and not answered yet
+	fed         bool          // something came behind the welcome
+	greeted     bool          // it was asked when it began
 	dead        bool          // no answer came
 	moved       bool          // the program says that the network is another
 	moving      bool          // to another network, and does not hear on this one
@@ -256,6 +258,9 @@ func (mb *Mailbox) serve(ctx context.Context, s *session) error {
 	}
 	if s.moved {
 		return errMoved
+	}
+	if s.dead && s.greeted && !s.fed {
+		return errDeaf
 	}
 	if s.dead {
 		return errDead

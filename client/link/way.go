@@ -58,7 +58,7 @@ func (w *way) open(ctx context.Context, a client.Attempt) (client.Mailbox, error
 		cfg.Findings = storeFindings{a.Store}
 	}
 	mb := newMailbox(cfg)
-	mb.way, mb.prefix, mb.background = w, a.Prefix, a.Background
+	mb.way, mb.prefix, mb.background, mb.better = w, a.Prefix, a.Background, a.Better
 	if a.Place != nil {
 		mb.placed, mb.got, mb.acked = true, *a.Place, *a.Place
 	}

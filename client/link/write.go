@@ -69,6 +69,7 @@ func (mb *Mailbox) compose(b []byte, s *session) (out []byte, next time.Time, de
 		if now.Sub(s.pinged) >= answer {
 			s.dead = true
 			mb.pace.late++
+			mb.pace.deaf = !s.fed
 			return b, next, true
 		}
 		if doubt = answer; !s.moving {

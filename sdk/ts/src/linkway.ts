@@ -32,7 +32,9 @@ interface Packing {
 
 const openTime = 15_000; // for the network to open a carrier
 const keepTime = 4_000; // for who connects again, to take the spare one
-const quickWelcome = 5_000; // where there was another way that worked
+const quickTime = 5_000; // for the welcome, where there is another way that works
+const quickAnswer = 2_500; // and then for a sign of life
+const slowAnswer = 5_000; // the same, where there is none
 
 /** A way by TCP or WebSocket. */
 export class LinkWay implements Way {
@@ -57,8 +59,8 @@ export class LinkWay implements Way {
     return this.#link(this.#spare.take() ?? new Line(this.#o), login, owner);
   }
 
-  #link(line: Line, login: Login, owner: Owner, welcomeTime?: number): Connection {
-    return new Link({ ...this.#o, line, spare: this.#spare, pace: this.#pace }, login, owner, welcomeTime);
+  #link(line: Line, login: Login, owner: Owner, better = false): Connection {
+    return new Link({ ...this.#o, line, spare: this.#spare, pace: this.#pace, better }, login, owner);
   }
 
   knock(answer: (go: Go | undefined) => void): () => void {
@@ -69,7 +71,7 @@ export class LinkWay implements Way {
       answered = true;
     };
     line.on = {
-      open: () => once((login, owner) => this.#link(line, login, owner, quickWelcome)),
+      open: () => once((login, owner) => this.#link(line, login, owner, true)),
       data: () => {},
       closed: () => once(),
     };
@@ -166,6 +168,7 @@ interface Lines {
   line: Line;
   spare: Spare;
   pace: Pace;
+  better: boolean; // there is another way, which works
 }
 
 class Link implements Connection {
@@ -181,16 +184,20 @@ class Link implements Connection {
   #ended = false;
   #end: End | undefined;
 
-  constructor(o: LinkOptions & Lines, login: Login, owner: Owner, welcomeTime?: number) {
+  constructor(o: LinkOptions & Lines, login: Login, owner: Owner) {
     const line = (this.#line = o.line);
     this.#spare = o.spare;
     this.#clock = o.clock;
     this.#owner = owner;
     this.#deflate = o.deflate;
     this.#session = new Session(
-      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage, pace: o.pace, welcomeTime },
+      { hello: { ...login, caps: capProbe | capSignals | capDevices | capDeflate, prefix: o.prefix, agent: o.agent }, maxFrame: o.maxMessage, pace: o.pace, welcomeTime: o.better ? quickTime : undefined },
       {
-        welcomed: (w) => this.#welcomed(w, login.after),
+        welcomed: (w) => {
+          this.#welcomed(w, login.after);
+          // Something on the way may have let through the welcome and nothing more.
+          if (o.better || o.pace.deaf) queueMicrotask(() => this.check(o.better ? quickAnswer : slowAnswer));
+        },
         message: (m) => owner.message(this.#message(m)),
         trimmed: (place) => owner.gap(place),
         stored: (e, seq, duplicate) => owner.stored(e, seq, duplicate),
@@ -307,7 +314,7 @@ class Link implements Connection {
     return this.#session.heard;
   }
 
-  check(patience?: number): void {
+  check(patience = Infinity): void {
     this.#do((now) => this.#session.check(patience, now));
   }
 

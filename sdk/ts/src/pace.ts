@@ -12,6 +12,8 @@ export class Pace {
   #rttvar = 0;
   /** Heartbeats that were not answered, one after another. */
   late = 0;
+  /** The last connection was not answered, and nothing had come behind its welcome. */
+  deaf = false;
 
   /** An answer took so many milliseconds; more, if the machine slept. */
   answered(took: number): void {

@@ -71,6 +71,7 @@ export class Session {
   #read = 0; // when bytes came last
   #wrote = 0; // when bytes went last
   #asked = Infinity; // when the oldest send or question that is not answered was written, or bytes came after that
+  #fed = false; // something came behind the welcome
   #pinged = Infinity; // when a heartbeat went out that no byte has followed
   #doubted = false; // that one will
   #due = false; // it was due, and the silence before it as long as was agreed
@@ -133,6 +134,10 @@ export class Session {
   receive(bytes: Uint8Array, now: number): void {
     if (this.#state === 'ended' || bytes.length === 0) return;
     this.#read = now;
+    if (this.#state === 'welcomed') {
+      this.#fed = true;
+      this.#o.pace.deaf = false;
+    }
     if (this.#pinged !== Infinity) {
       this.#o.pace.answered(now - this.#pinged);
       this.#o.pace.late = 0;
@@ -188,6 +193,7 @@ export class Session {
 
   #unheard(): End {
     this.#o.pace.late++;
+    this.#o.pace.deaf = !this.#fed;
     const end: End = { ...lost('a heartbeat was not answered'), unheard: true, due: this.#due };
     // That a longer silence than was agreed was not survived says nothing.
     return this.#late || this.#quiet === 0 ? end : { ...end, silence: this.#quiet };
@@ -198,11 +204,11 @@ export class Session {
     return this.#read;
   }
 
-  /** Somebody looks at us: sends a heartbeat, which must be answered within patience, or as soon as any. */
-  check(patience: number | undefined, now: number): void {
+  /** Somebody looks at us: sends a heartbeat, which must be answered as soon as any, and within patience. */
+  check(patience: number, now: number): void {
     if (this.#state !== 'welcomed') return;
-    if (this.#pinged === Infinity) this.#ping(patience ?? this.#o.pace.dead, now);
-    else if (patience !== undefined) this.#until = Math.min(this.#until, now + patience);
+    if (this.#pinged === Infinity) this.#ping(Math.min(this.#o.pace.dead, patience), now);
+    else this.#until = Math.min(this.#until, now + patience);
   }
 
   #ping(patience: number, now: number): void {

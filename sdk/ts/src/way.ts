@@ -112,7 +112,7 @@ export interface Connection {
   set(change: Change): void;
   /** When bytes came last, if the way can tell. */
   readonly heard?: number;
-  /** Asks whether the server is still there, and gives it so long to answer, or as long as ever. */
+  /** Asks whether the server is still there, and gives it so long to answer at most. */
   check(patience?: number): void;
   /** Says goodbye and ends. */
   close(): Promise<void>;

@@ -250,6 +250,7 @@ class Link implements Connection {
     input(this.#clock.now());
     if (this.#ended) return;
     this.#sends();
+    this.#session.along(this.#clock.now());
     const out = this.#session.output();
     if (out) this.#line.send(out);
     if (this.#end) this.#finish(this.#end);

@@ -77,6 +77,7 @@ export class Session {
   #due = false; // it was due, and the silence before it as long as was agreed
   #quiet = 0; // the silence before what was written and not answered yet; zero says nothing
   #late = false; // it was longer than was agreed, because a timer was late
+  #background = false;
   #until = 0; // when the welcome, or the answer to a heartbeat, must be there
   #forgiven = false; // that it was not
 
@@ -219,6 +220,13 @@ export class Session {
     this.#await(patience, now);
   }
 
+  /** In the background a heartbeat that is half due goes along with what has just woken the radio. */
+  along(now: number): void {
+    if (!this.#background || this.#state !== 'welcomed' || this.#pinged !== Infinity) return;
+    const [first, last] = this.#read < this.#wrote ? [this.#read, this.#wrote] : [this.#wrote, this.#read];
+    if (now - last < awake && now - first >= this.#interval / 2) this.#ping(this.#o.pace.dead, now);
+  }
+
   /** Takes note that bytes go out, and of the silence before. */
   #spoke(now: number): void {
     const silence = now - Math.max(this.#read, this.#wrote);
@@ -283,6 +291,7 @@ export class Session {
   set(change: Change, now: number): void {
     if (this.#state !== 'welcomed') return;
     this.#write({ type: 'set', ...change }, now);
+    if (change.hold !== undefined) this.#background = change.hold > 0;
     // Until the server has agreed we speak as often as it may expect.
     if (change.interval !== undefined) this.#interval = Math.min(this.#interval, change.interval);
   }

@@ -16,6 +16,14 @@ import { freePort, Posthouse, withoutServer } from './support/posthouse.js';
 
 const patience = 60_000;
 
+/** Looks again and again, and measures nothing. */
+async function until(there: () => boolean, what: () => string): Promise<void> {
+  for (const late = Date.now() + patience; !there(); ) {
+    assert.ok(Date.now() < late, what());
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** A program that runs in a terminal. */
 class Terminal {
   readonly #process: ChildProcess;
@@ -33,12 +41,8 @@ class Terminal {
 
   /** Waits until n lines begin so; more than that are an error, unless least. */
   async until(line: string, n = 1, least = false): Promise<void> {
-    const late = Date.now() + patience;
-    while (this.count(line) < n) {
-      assert.ok(Date.now() < late && this.#process.exitCode === null, `not ${n} times ${line} but\n${this.out}`);
-      await new Promise((resolve) => setTimeout(resolve, 20)); // it is looked again, and nothing measured
-    }
-    assert.ok(least || this.count(line) === n, this.out);
+    await until(() => this.count(line) >= n || this.#process.exitCode !== null, () => `not ${n} times ${line} but\n${this.out}`);
+    assert.ok(least ? this.count(line) >= n : this.count(line) === n, this.out);
   }
 
   async end(): Promise<void> {
@@ -104,6 +108,8 @@ describe('the five minutes of the documentation', { skip: withoutServer, timeout
     await first.until(hello, 2);
     await sends.until('{ id:', 1);
 
+    // What it had printed and not yet kept the next program would print again.
+    await until(() => readFileSync(join(dir, 'try', 'bob.jsonl'), 'utf8').includes('"place":2'), () => 'the place is not kept');
     await first.end();
     paste(dir, blocks[2]!);
     const second = terminal(join(dir, 'try'), run);

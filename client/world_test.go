@@ -3,7 +3,6 @@ package client_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/client/link"
+	"github.com/posthouse-im/posthouse/internal/golden"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
@@ -290,13 +290,11 @@ func (w *world) said() []string {
 	return said
 }
 
-var rewriteWorlds = flag.Bool("rewrite-worlds", false, "write ../sdk/ts/test/worlds.txt anew")
-
 // TestWorlds runs two dozen worlds that chance has made, as they were written down.
 func TestWorlds(t *testing.T) {
 	const file = "../sdk/ts/test/worlds.txt"
 	kept, err := os.ReadFile(file)
-	if err != nil && !*rewriteWorlds {
+	if err != nil && !golden.Rewriting() {
 		t.Fatal(err)
 	}
 	out := []string{"# Chance has made this: see client/world_test.go."}
@@ -317,18 +315,13 @@ func TestWorlds(t *testing.T) {
 		})
 	}
 	got := strings.Join(out, "\n") + "\n"
-	if *rewriteWorlds {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
 	want := strings.Split(string(kept), "\n")
 	for i, line := range strings.Split(got, "\n") {
-		if i >= len(want) || line != want[i] {
-			t.Fatalf("%s:%d: got %s", file, i+1, line)
+		if i < len(want) && line != want[i] && !golden.Rewriting() {
+			t.Fatalf("%s:%d:\n got %s\nwant %s", file, i+1, line, want[i])
 		}
 	}
+	golden.File(t, file, "run with -rewrite and read the diff", []byte(got))
 }
 
 // chance makes what happens in a world.

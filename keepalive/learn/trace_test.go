@@ -1,7 +1,6 @@
 package learn
 
 import (
-	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,9 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write testdata anew")
+	"github.com/posthouse-im/posthouse/internal/golden"
+)
 
 // player plays a trace, of which the lines are
 //
@@ -200,21 +199,13 @@ func TestTraces(t *testing.T) {
 // keep compares with what a file has, or puts it there.
 func keep(t *testing.T, file, got, want string) {
 	t.Helper()
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range min(len(g), len(w)) {
-		if g[i] != w[i] {
+		if g[i] != w[i] && !golden.Rewriting() {
 			t.Fatalf("%s:%d:\n got %s\nwant %s", file, i+1, g[i], w[i])
 		}
 	}
-	if len(g) != len(w) {
-		t.Fatalf("%s has %d lines, want %d", file, len(w), len(g))
-	}
+	golden.File(t, file, "run with -rewrite and read the diff", []byte(got))
 }
 
 // TestRandomTrace sees that testdata/random.txt is what chance makes of forty
@@ -223,7 +214,7 @@ func keep(t *testing.T, file, got, want string) {
 func TestRandomTrace(t *testing.T) {
 	const file = "testdata/random.txt"
 	b, err := os.ReadFile(file)
-	if err != nil && !*rewrite {
+	if err != nil && !golden.Rewriting() {
 		t.Fatal(err)
 	}
 	c := chance{Rand: rand.New(rand.NewPCG(8, 2026)), p: player{now: start}}

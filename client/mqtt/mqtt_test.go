@@ -150,7 +150,7 @@ func TestDenied(t *testing.T) {
 	h := open(t)
 	var no *client.Refused
 	_, err := mqtt.Dial(t.Context(), client.Options{Addr: h.addr, User: "alice", Password: "wrong"})
-	if !errors.As(err, &no) || no.Code != "bad user name or password" {
+	if !errors.As(err, &no) || no.Code != "not authorized" {
 		t.Fatal(err)
 	}
 }

@@ -113,6 +113,7 @@ func TestBatchRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				synctest.Wait() // the first is under way, and the others go together
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()

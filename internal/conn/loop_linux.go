@@ -137,7 +137,7 @@ func (l *loop) wait() int {
 	l.found, l.closed = 0, false
 	l.asleep.Store(true)
 	l.all.awake.Add(-1)
-	// From here on nobody leaves work to this loop, nor has it do its own.
+	// From here on nobody counts on this loop. What came before has to be done first.
 	if !l.waiting() && l.all.left.Load() == 0 {
 		l.own.Unlock()
 		// An error is that of the deadline: it is time, or someone has rung.

@@ -26,15 +26,12 @@ import (
 	"github.com/posthouse-im/posthouse/transport/link/frame"
 )
 
-// ways opens the house to TCP twice, WebSocket and QUIC, and returns how to come
-// in by each.
-func (h *house) ways(t *testing.T) []func(device string) (*sdk.Mailbox, error) {
+// quic opens the house to QUIC.
+func (h *house) quic(t *testing.T) *connquic.Listener {
 	t.Helper()
 	certs := httptest.NewUnstartedServer(nil)
 	certs.StartTLS() // for its certificate
 	certs.Close()
-	web := httptest.NewServer(h.server.WebSocket(h.ctx))
-	t.Cleanup(web.Close)
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +41,16 @@ func (h *house) ways(t *testing.T) []func(device string) (*sdk.Mailbox, error) {
 		t.Fatal(err)
 	}
 	h.serving.Go(func() { h.server.Serve(h.ctx, ln) })
+	return ln.(*connquic.Listener)
+}
+
+// ways opens the house to TCP twice, WebSocket and QUIC, and returns how to come
+// in by each.
+func (h *house) ways(t *testing.T) []func(device string) (*sdk.Mailbox, error) {
+	t.Helper()
+	web := httptest.NewServer(h.server.WebSocket(h.ctx))
+	t.Cleanup(web.Close)
+	ln := h.quic(t)
 	var ways []func(string) (*sdk.Mailbox, error)
 	for _, o := range []client.Options{
 		{Addr: h.listen(t, nil)},
@@ -161,21 +168,10 @@ func TestOrigins(t *testing.T) {
 // QUIC connections in their handshake are few, and from so many on they have to
 // show their address. One that opens no stream ends when HELLO is due.
 func TestHandshakesAreBounded(t *testing.T) {
-	certs := httptest.NewUnstartedServer(nil)
-	certs.StartTLS() // for its certificate
-	certs.Close()
 	dial := func(cfg link.Config) (*quicgo.Conn, func() (*quicgo.Conn, error), *connquic.Listener) {
 		h := newHouse(t, cfg, mem.Options{})
 		t.Cleanup(h.close)
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln, err := h.server.QUIC(pc, certs.TLS)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.serving.Go(func() { h.server.Serve(h.ctx, ln) })
+		ln := h.quic(t)
 		another := func() (*quicgo.Conn, error) {
 			return quicgo.DialAddr(t.Context(), ln.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{frame.Protocol}}, nil)
 		}
@@ -183,7 +179,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return qc, another, ln.(*connquic.Listener)
+		return qc, another, ln
 	}
 
 	_, another, at := dial(link.Config{Retry: 1})

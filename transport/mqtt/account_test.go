@@ -161,6 +161,19 @@ func TestAccountRemovedAtTheDoor(t *testing.T) {
 	})
 }
 
+// leaves is alice, who has a kept session with a will, and bob, who waits for it.
+const leaves = `
+	b C: CONNECT 5 id=b user=bob session-expiry-interval=1000
+	b S: CONNACK 0x00 t*
+	b C: SUBSCRIBE #1 w q1
+	b S: SUBACK #1 0x01
+	b --
+	a C: CONNECT 5 id=a user=alice session-expiry-interval=1000 will=w q1 will-delay-interval=500 :gone
+	a S: CONNACK 0x00 t*
+	a C: SUBSCRIBE #1 x q1
+	a S: SUBACK #1 0x01
+`
+
 // The same where no server runs; and where it was killed between the removal of
 // the account and the end of its sessions, the next run ends them.
 func TestAccountRemovedAway(t *testing.T) {
@@ -175,16 +188,7 @@ func TestAccountRemovedAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHouse(t, Config{})
-				h.play(`
-					b C: CONNECT 5 id=b user=bob session-expiry-interval=1000
-					b S: CONNACK 0x00 t*
-					b C: SUBSCRIBE #1 w q1
-					b S: SUBACK #1 0x01
-					b --
-					a C: CONNECT 5 id=a user=alice session-expiry-interval=1000 will=w q1 will-delay-interval=500 :gone
-					a S: CONNACK 0x00 t*
-					a C: SUBSCRIBE #1 x q1
-					a S: SUBACK #1 0x01
+				h.play(leaves + `
 					a C: PUBLISH x q1 #1 :waits
 					a S: PUBACK #1
 				`)
@@ -242,17 +246,7 @@ func TestAccountRemovedLongAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, Config{})
 		defer func() { h.stop() }()
-		h.play(`
-			b C: CONNECT 5 id=b user=bob session-expiry-interval=1000
-			b S: CONNACK 0x00 t*
-			b C: SUBSCRIBE #1 w q1
-			b S: SUBACK #1 0x01
-			b --
-			a C: CONNECT 5 id=a user=alice session-expiry-interval=1000 will=w q1 will-delay-interval=500 :gone
-			a S: CONNACK 0x00 t*
-			a C: SUBSCRIBE #1 x q1
-			a S: SUBACK #1 0x01
-		`)
+		h.play(leaves)
 		h.stop()
 		mail := mailbox.New(h.store, mailbox.Limits{})
 		short := &will{m: message{topic: []byte("w"), payload: []byte("gone"), qos: 1}, user: "alice@localhost"}

@@ -9,18 +9,28 @@ import (
 	"testing"
 )
 
-// No packet goes out that no protocol of ours has sent.
-func TestNoKeepAlives(t *testing.T) {
+// dialled returns both ends of a connection that Dial has made.
+func dialled(t *testing.T) (nc, peer net.Conn) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	nc, err := Dial(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
+	if nc, err = Dial(t.Context(), "tcp", ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
+	t.Cleanup(func() { nc.Close() })
+	if peer, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	return nc, peer
+}
+
+// No packet goes out that no protocol of ours has sent.
+func TestNoKeepAlives(t *testing.T) {
+	nc, _ := dialled(t)
 	raw, err := nc.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)

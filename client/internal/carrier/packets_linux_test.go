@@ -13,21 +13,7 @@ func (u under) NetConn() net.Conn { return u.Conn }
 
 // Every packet is seen, an acknowledgement too; where there are none it is said.
 func TestPackets(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	nc, err := Dial(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	peer, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
+	nc, peer := dialled(t)
 	before, ok := Packets(under{nc})
 	if !ok {
 		t.Fatal("Linux tells")

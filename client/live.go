@@ -15,6 +15,8 @@ type live struct {
 	better bool // found by looking for a better way
 	asked  bool // it was told where to begin
 
+	network string // where it was opened
+
 	ctx     context.Context // of what runs on it
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -34,7 +36,7 @@ const (
 )
 
 func newLive(ctx context.Context, mb Mailbox, way int, a Attempt) *live {
-	v := &live{mb: mb, way: way, since: time.Now(), asked: a.Place != nil, ended: make(chan struct{})}
+	v := &live{mb: mb, way: way, since: time.Now(), asked: a.Place != nil, network: a.Network, ended: make(chan struct{})}
 	if a.Place != nil {
 		v.brought = *a.Place
 	}
@@ -50,14 +52,27 @@ func (v *live) fail(why error) {
 	})
 }
 
-// have makes v the connection that there is.
+// networkChanged tells v that the device is on another network.
+func (v *live) networkChanged(name string) {
+	if m, ok := v.mb.(mover); ok {
+		m.NetworkChanged(name)
+	} else {
+		v.fail(ErrMoved)
+	}
+}
+
+// have makes v the connection that there is, and tells it what has changed while
+// it was made.
 func (c *Client) have(v *live) {
 	c.mu.Lock()
 	c.live = v
-	background := c.background
+	background, network := c.background, c.network
 	c.mu.Unlock()
 	if s, ok := v.mb.(sleeper); ok {
 		s.SetBackground(background)
+	}
+	if network != v.network {
+		v.networkChanged(network)
 	}
 }
 

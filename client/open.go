@@ -80,6 +80,7 @@ type Client struct {
 	place      uint64    // guarded by mu; the program has everything up to here
 	got        uint64    // guarded by mu; received up to here
 	network    string    // guarded by mu
+	looks      int       // guarded by mu; how often the program wanted it to be looked at once
 	background bool      // guarded by mu
 	live       *live     // guarded by mu; nil while there is none
 
@@ -297,14 +298,11 @@ func (c *Client) become(s State) {
 func (c *Client) NetworkChanged(name string) {
 	c.mu.Lock()
 	c.network = name
+	c.looks++
 	v := c.live
 	c.mu.Unlock()
 	if v != nil {
-		if m, ok := v.mb.(mover); ok {
-			m.NetworkChanged(name)
-		} else {
-			v.fail(ErrMoved)
-		}
+		v.networkChanged(name)
 	}
 	ring(c.hurry)
 }
@@ -326,6 +324,7 @@ func (c *Client) SetBackground(on bool) {
 	defer c.mu.Unlock()
 	var l *Later
 	if was && !on && !errors.As(c.state.Err, &l) {
+		c.looks++
 		ring(c.hurry)
 	}
 }

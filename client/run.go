@@ -37,6 +37,7 @@ type runner struct {
 	shun   int       // way to be tried last, or -1
 	beside time.Time // when we last made a connection beside another
 	begun  time.Time // when the program began; zero once a connection of its has ended
+	looked int       // what Client.looks was when it was looked last
 
 	jitter func(time.Duration) time.Duration // how much of a bound to wait
 }
@@ -47,10 +48,6 @@ func (c *Client) run(ctx context.Context) {
 	c.r.shun = -1
 	c.r.begun = time.Now()
 	for {
-		select {
-		case <-c.hurry: // it is looked now
-		default:
-		}
 		c.become(State{Phase: Connecting})
 		v, err := c.round(ctx)
 		online := v != nil
@@ -116,21 +113,34 @@ func (c *Client) pause(ctx context.Context, why error, online bool) error {
 	c.become(State{Phase: Waiting, Again: time.Now().Add(wait), Err: why})
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.hurry:
-		c.r.tries, c.r.knocks, c.r.short = 0, 0, 0
-	case <-ctx.Done():
-		return ErrClosed
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-c.hurry:
+			if c.hurried() {
+				c.r.tries, c.r.knocks, c.r.short = 0, 0, 0
+				return nil
+			}
+		case <-ctx.Done():
+			return ErrClosed
+		}
 	}
-	return nil
+}
+
+// hurried reports whether the program wants it to be looked at once, and it has
+// not been looked since. Its bell may be heard late, when what it was rung for
+// has been done.
+func (c *Client) hurried() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	late := c.looks == c.r.looked
+	c.r.looked = c.looks
+	return !late
 }
 
 // order says which way is tried when.
-func (c *Client) order() []int {
-	c.mu.Lock()
-	network := c.network
-	c.mu.Unlock()
+func (c *Client) order(network string) []int {
 	best, err := c.read(worked + network)
 	if err != nil {
 		c.cfg.Log.Warn("client: what worked is not known", "err", err)
@@ -161,7 +171,7 @@ func (c *Client) attempt(ctx context.Context) (Attempt, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a.Network, a.Background = c.network, c.background
+	a.Network, a.Background, a.looks = c.network, c.background, c.looks
 	if c.placed && c.r.sure {
 		place := c.place
 		a.Place = &place
@@ -185,7 +195,8 @@ func (c *Client) round(ctx context.Context) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := c.order()
+	c.r.looked = a.looks
+	order := c.order(a.Network)
 	results := make(chan opened, len(order)) // nobody waits to give one
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -220,6 +231,9 @@ func (c *Client) round(ctx context.Context) (*live, error) {
 			}
 			timer.Reset(0)
 		case <-c.hurry:
+			if !c.hurried() {
+				continue
+			}
 			cancel()
 			c.collect(results, pending)
 			c.r.tries, c.r.knocks, c.r.short = 0, 0, 0
@@ -375,9 +389,11 @@ func (c *Client) serve(ctx context.Context, v *live) (better *live, why error) {
 			}
 			c.remember(name)
 		case <-c.hurry:
-			c.r.knocks = 0
-			look()
-			knock.Reset(c.nextKnock())
+			if c.hurried() {
+				c.r.knocks = 0
+				look()
+				knock.Reset(c.nextKnock())
+			}
 		case <-knock.C:
 			if look(); v.way > 0 {
 				c.r.knocks++

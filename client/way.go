@@ -44,6 +44,8 @@ type Attempt struct {
 	// with its own name and a slash.
 	Store Store
 	Log   *slog.Logger
+
+	looks int // the client's, at that time
 }
 
 // What a Mailbox of a Way may have besides.

@@ -19,6 +19,11 @@ type Mover interface {
 	Move(ctx context.Context) error
 }
 
+func movable(nc net.Conn) bool {
+	_, ok := nc.(Mover)
+	return ok
+}
+
 // moveTime is how long a move may take, and then a fresh connection is tried.
 const moveTime = 4 * time.Second
 

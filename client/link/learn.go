@@ -62,7 +62,7 @@ func (mb *Mailbox) NetworkChanged(name string) {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	if s := mb.live; s != nil && mb.net == name && s.network == name {
-		if _, ok := s.nc.(Mover); !ok {
+		if !movable(s.nc) {
 			mb.checkLocked(s)
 			return
 		}
@@ -72,23 +72,23 @@ func (mb *Mailbox) NetworkChanged(name string) {
 	if mb.stopProbe != nil {
 		mb.stopProbe()
 	}
-	if s := mb.live; s != nil {
-		if _, ok := s.nc.(Mover); ok {
-			s.moving = true
-			ring(s.elsewhere)
-			if s.stopMove != nil {
-				s.stopMove() // to the network that was left
-			}
-		} else {
-			s.moved = true
-			s.nc.Close()
-			mb.pace = pace{}
+	switch s := mb.live; {
+	case s == nil:
+		ring(mb.moved)
+	case movable(s.nc):
+		s.moving = true
+		ring(s.elsewhere)
+		if s.stopMove != nil {
+			s.stopMove() // to the network that was left
 		}
+	default:
+		s.moved = true
+		s.nc.Close()
+		mb.pace = pace{}
 	}
 	if mb.stopConnect != nil {
 		mb.stopConnect() // on the network that was left
 	}
-	ring(mb.moved)
 	ring(mb.nudge)
 }
 

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
@@ -406,6 +408,39 @@ func TestNetworkChanged(t *testing.T) {
 		time.Sleep(time.Minute)
 		if st := again.Stats(); st.Interval != lte.Interval || st.Probes != 0 {
 			t.Errorf("after a restart: %+v", st)
+		}
+	})
+}
+
+// A change of network hurries the connection that follows it, and none after that:
+// when the server says when to come back it is then.
+func TestNetworkChangedHurriesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := make(chan net.Conn, 9)
+		dial := func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			dials <- theirs
+			go func() { // ends with the connection
+				go io.Copy(io.Discard, theirs)
+				theirs.Write(frame.Append(nil, &frame.Welcome{Major: 1, Address: "bob@localhost", Device: "pad", Interval: 60_000, MaxFrame: 1 << 16, Inflight: 9}))
+			}()
+			return ours, nil
+		}
+		mb, err := Open(t.Context(), Config{Options: client.Options{User: "bob", Password: "secret", Device: "pad"}, Dial: dial, Heartbeat: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mb.Close()
+		<-dials
+		mb.NetworkChanged("wifi")
+		server := <-dials
+		synctest.Wait()
+		back := uint64(60_000)
+		begin := time.Now()
+		server.Write(frame.Append(nil, &frame.Close{Code: frame.CloseDraining, Back: &back}))
+		<-dials
+		if d := time.Since(begin); d < time.Minute {
+			t.Errorf("it was back after %v", d)
 		}
 	})
 }

@@ -71,6 +71,10 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 	defer cancel()
 	mb.mu.Lock()
 	mb.stopConnect = cancel
+	select {
+	case <-mb.moved: // from now on a change stops the attempt
+	default:
+	}
 	mb.mu.Unlock()
 	if mb.cfg.NetworkName != nil {
 		name := mb.cfg.NetworkName()
@@ -99,12 +103,27 @@ func (mb *Mailbox) connect(ctx context.Context, limit time.Duration) (*session, 
 	if err != nil {
 		s.complain(err)
 		nc.Close()
-		return nil, err
+		return nil, mb.abandon(s, err)
 	}
 	mb.mu.Lock()
 	mb.pace.answered(took)
 	mb.mu.Unlock()
 	return s, nil
+}
+
+// abandon lets go of a session that may have been welcomed a moment too late, and
+// returns why.
+func (mb *Mailbox) abandon(s *session, why error) error {
+	mb.mu.Lock()
+	defer mb.mu.Unlock()
+	if mb.live != s {
+		return why
+	}
+	mb.live = nil
+	if s.moved {
+		return errMoved
+	}
+	return why
 }
 
 func (mb *Mailbox) hello(ctx context.Context) (*frame.Hello, error) {

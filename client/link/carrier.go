@@ -58,14 +58,15 @@ func (mb *Mailbox) follow(ctx context.Context, s *session, m Mover) {
 
 // arrivedLocked goes on with s on another network.
 func (mb *Mailbox) arrivedLocked(s *session) {
-	now := time.Now()
 	s.moving = false
 	s.strayed = true
 	s.network, s.quiet = mb.net, 0
 	s.key = learnedAs(s.network, s.nc)
-	if s.waits {
-		s.pinged = now // the answer is given its time again
-	}
+	// "An endpoint can migrate a connection to a new local address by sending
+	// packets containing non-probing frames from that address" (RFC 9000 section
+	// 9.2). Until the server has one its own go where the device is no more. And
+	// it shows at once that it has followed.
+	s.waits, s.check, s.patience = false, true, quickAnswer
 	mb.counts.Moves++
 	if mb.cfg.Heartbeat == 0 {
 		mb.networkLocked(s.key, learn.Finding{}).helped = s.welcome.Caps&frame.CapProbe != 0

@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -412,35 +411,121 @@ func TestNetworkChanged(t *testing.T) {
 	})
 }
 
+// hand is a server that is moved by hand: what is said to it is in said.
+type hand struct {
+	net.Conn
+	said chan frame.Frame
+}
+
+// byHand returns a Config.Dial, and the servers that it connects to. They have
+// said welcome.
+func byHand(carry func(net.Conn) net.Conn) (func(context.Context) (net.Conn, error), chan *hand) {
+	hands := make(chan *hand, 9)
+	return func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		h := &hand{theirs, make(chan frame.Frame, 100)}
+		go func() { // ends with the connection
+			var buf []byte
+			for chunk := make([]byte, 4096); ; {
+				n, err := theirs.Read(chunk)
+				if err != nil {
+					return
+				}
+				for buf = append(buf, chunk[:n]...); ; {
+					raw, n, err := frame.Next(buf, 1<<20)
+					if err != nil || n == 0 {
+						break
+					}
+					if f, err := frame.Decode(raw); err == nil {
+						h.said <- f
+					}
+					buf = buf[n:]
+				}
+			}
+		}()
+		go h.say(&frame.Welcome{Major: 1, Address: "bob@localhost", Device: "pad", Interval: 60_000, MaxFrame: 1 << 16, Inflight: 9})
+		hands <- h
+		return carry(ours), nil
+	}, hands
+}
+
+func (h *hand) say(f frame.Frame) { h.Write(frame.Append(nil, f)) }
+
+// hears waits for what is said next.
+func (h *hand) hears(t *testing.T) frame.Frame {
+	t.Helper()
+	select {
+	case f := <-h.said:
+		return f
+	case <-time.After(time.Hour):
+		t.Fatal("nothing is said")
+		return nil
+	}
+}
+
 // A change of network hurries the connection that follows it, and none after that:
 // when the server says when to come back it is then.
 func TestNetworkChangedHurriesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dials := make(chan net.Conn, 9)
-		dial := func(context.Context) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			dials <- theirs
-			go func() { // ends with the connection
-				go io.Copy(io.Discard, theirs)
-				theirs.Write(frame.Append(nil, &frame.Welcome{Major: 1, Address: "bob@localhost", Device: "pad", Interval: 60_000, MaxFrame: 1 << 16, Inflight: 9}))
-			}()
-			return ours, nil
-		}
+		dial, hands := byHand(func(nc net.Conn) net.Conn { return nc })
 		mb, err := Open(t.Context(), Config{Options: client.Options{User: "bob", Password: "secret", Device: "pad"}, Dial: dial, Heartbeat: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer mb.Close()
-		<-dials
+		<-hands
 		mb.NetworkChanged("wifi")
-		server := <-dials
+		h := <-hands
 		synctest.Wait()
 		back := uint64(60_000)
 		begin := time.Now()
-		server.Write(frame.Append(nil, &frame.Close{Code: frame.CloseDraining, Back: &back}))
-		<-dials
+		h.say(&frame.Close{Code: frame.CloseDraining, Back: &back})
+		<-hands
 		if d := time.Since(begin); d < time.Minute {
 			t.Errorf("it was back after %v", d)
+		}
+	})
+}
+
+// moving is a connection that can move.
+type moving struct{ net.Conn }
+
+func (moving) Move(context.Context) error { return nil }
+
+// After a move the server is asked at once whether it has followed: it goes on to
+// the new path with the first packet that comes on it. If there is no answer there
+// is a fresh connection soon.
+func TestMovedIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, hands := byHand(func(nc net.Conn) net.Conn { return moving{nc} })
+		mb, err := Open(t.Context(), Config{Options: client.Options{User: "bob", Password: "secret", Device: "pad"}, Dial: dial, Heartbeat: time.Minute, Network: "lte"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mb.Close()
+		h := <-hands
+		if f, ok := h.hears(t).(*frame.Hello); !ok {
+			t.Fatalf("it begins with %+v", f)
+		}
+		ping := func() {
+			t.Helper()
+			begin := time.Now()
+			mb.NetworkChanged("wifi")
+			f := h.hears(t)
+			if _, ok := f.(*frame.Ping); !ok || time.Since(begin) > 0 {
+				t.Errorf("%+v after %v", f, time.Since(begin))
+			}
+		}
+		ping()
+		h.say(&frame.Pong{})
+		synctest.Wait()
+		ping()
+		ping() // the answer to the last one went where the device was
+		begin := time.Now()
+		spare := <-hands // opened in doubt
+		f := spare.hears(t)
+		if _, ok := f.(*frame.Hello); !ok || time.Since(begin) > quickAnswer {
+			t.Errorf("%+v after %v", f, time.Since(begin))
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -91,6 +92,12 @@ const maxMoves = 64
 // ErrMoves is returned by Move to a connection that has moved too often.
 var ErrMoves = errors.New("link: quic: moved too often")
 
+// farewell is how long a socket is still read that was left. The server needs a
+// fresh connection ID for each path, and asks for it on the path that it knows
+// (RFC 9000 section 9.5): if that was gone at once a few moves in a row would
+// leave it without one.
+const farewell = 3 * time.Second
+
 // Move goes on over a new socket, as soon as the server has answered there
 // (RFC 9000 section 9.1). What was under way is not lost. If it fails the
 // connection is as it was.
@@ -138,7 +145,7 @@ func (c *Conn) Move(ctx context.Context) error {
 		}
 		return err
 	}
-	c.used[len(c.used)-1].s.letGo()
+	time.AfterFunc(farewell, c.used[len(c.used)-1].s.letGo)
 	if c.path != nil {
 		c.path.Close()
 	}

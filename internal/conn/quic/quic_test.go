@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -17,17 +19,26 @@ import (
 
 const protocol = "echo.1"
 
-// listen opens a listener whose connections are echoed.
+// certificates are those of the servers, made once.
+var certificates = sync.OnceValue(func() *tls.Config {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	return s.TLS
+})
+
 func listen(t *testing.T, cfg Config) *Listener {
 	t.Helper()
-	certs := httptest.NewUnstartedServer(nil)
-	certs.StartTLS() // for its certificate
-	certs.Close()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.TLS, cfg.Protocol = certs.TLS, protocol
+	return listenOn(t, pc, cfg)
+}
+
+func listenOn(t *testing.T, pc net.PacketConn, cfg Config) *Listener {
+	t.Helper()
+	cfg.TLS, cfg.Protocol = certificates(), protocol
 	l, err := Listen(pc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +86,7 @@ func enter(t *testing.T, l *Listener) (*quic.Conn, *quic.Stream, *Conn) {
 // waitFor waits for what another goroutine is about to do.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not happen: ", what)
 		}
@@ -124,22 +135,32 @@ func TestHandshakesAreBounded(t *testing.T) {
 
 // A connection without a stream ends in time.
 func TestStreamIsDue(t *testing.T) {
-	l := listen(t, Config{Handshake: 100 * time.Millisecond, Code: func(err error) uint64 {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return 15
+	synctest.Test(t, func(t *testing.T) {
+		a := new(air)
+		l := listenOn(t, a.listen(), Config{Handshake: 10 * time.Second, Code: func(err error) uint64 {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return 15
+			}
+			return 0
+		}})
+		begin := time.Now()
+		qc, err := a.dial(t.Context(), t, l.Addr())
+		if err != nil {
+			t.Fatal(err)
 		}
-		return 0
-	}})
-	qc, err := dial(t, l.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-qc.Context().Done()
-	var app *quic.ApplicationError
-	if err := context.Cause(qc.Context()); !errors.As(err, &app) || app.ErrorCode != 15 {
-		t.Errorf("ended with %v", err)
-	}
-	waitFor(t, "its place is given back", func() bool { shaking, _, _ := l.Load(); return shaking == 0 })
+		<-qc.Context().Done()
+		var app *quic.ApplicationError
+		if err := context.Cause(qc.Context()); !errors.As(err, &app) || app.ErrorCode != 15 {
+			t.Errorf("ended with %v", err)
+		}
+		if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
+			t.Errorf("after %v", d)
+		}
+		synctest.Wait()
+		if shaking, _, _ := l.Load(); shaking != 0 {
+			t.Error("its place is not given back")
+		}
+	})
 }
 
 // There is one stream.
@@ -178,13 +199,10 @@ type relay struct {
 	up, down atomic.Int64 // bytes
 }
 
-func newRelay(t *testing.T, server net.Addr) *relay {
+func newRelay(t *testing.T, a *air, server net.Addr) *relay {
 	t.Helper()
 	listen := func() net.PacketConn {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		pc := a.listen()
 		t.Cleanup(func() { pc.Close() })
 		return pc
 	}
@@ -224,61 +242,70 @@ func newRelay(t *testing.T, server net.Addr) *relay {
 // times as many bytes as the number of bytes they have received" (RFC 9000
 // section 8.1): who forges an address has us send little to it.
 func TestAmplification(t *testing.T) {
-	l := listen(t, Config{Handshake: time.Second})
-	r := newRelay(t, l.Addr())
-	r.only.Store(1)
-	ctx, stop := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-	defer stop()
-	if _, err := quic.DialAddr(ctx, r.LocalAddr().String(), clientTLS(), nil); err == nil {
-		t.Fatal("connected without an answer")
-	}
-	if up, down := r.up.Load(), r.down.Load(); down == 0 || down > 3*up {
-		t.Errorf("%d bytes for %d", down, up)
-	}
-	waitFor(t, "its place is given back", func() bool { shaking, _, _ := l.Load(); return shaking == 0 })
+	synctest.Test(t, func(t *testing.T) {
+		a := new(air)
+		l := listenOn(t, a.listen(), Config{Handshake: time.Second})
+		r := newRelay(t, a, l.Addr())
+		r.only.Store(1)
+		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		defer stop()
+		if _, err := a.dial(ctx, t, r.LocalAddr()); err == nil {
+			t.Fatal("connected without an answer")
+		}
+		if up, down := r.up.Load(), r.down.Load(); down == 0 || down > 3*up {
+			t.Errorf("%d bytes for %d", down, up)
+		}
+		synctest.Wait()
+		if shaking, _, _ := l.Load(); shaking != 0 {
+			t.Error("its place is not given back")
+		}
+	})
 }
 
 // A peer that acknowledges nothing is given up when the user timeout says, and
 // not after Config.Idle; one that is there is not.
 func TestUserTimeout(t *testing.T) {
-	l := listen(t, Config{})
-	r := newRelay(t, l.Addr())
-	qc, err := quic.DialAddr(t.Context(), r.LocalAddr().String(), clientTLS(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer qc.CloseWithError(0, "")
-	st, err := qc.OpenStream()
-	if err != nil {
-		t.Fatal(err)
-	}
-	st.Write([]byte{1})
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	nc := accepted.(*Conn)
-	defer nc.Close()
-	nc.Read(make([]byte, 1))
-	nc.SetUserTimeout(300 * time.Millisecond)
-	for range 3 {
-		nc.Write([]byte("are you there?"))
-		nc.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
-		var timeout net.Error
-		if _, err := nc.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
-			t.Fatalf("while the peer is there: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		a := new(air)
+		l := listenOn(t, a.listen(), Config{})
+		r := newRelay(t, a, l.Addr())
+		qc, err := a.dial(t.Context(), t, r.LocalAddr())
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	nc.SetReadDeadline(time.Time{})
-	r.only.Store(0)
-	begin := time.Now()
-	nc.Write([]byte("are you there?"))
-	if _, err := nc.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "acknowledges nothing") {
-		t.Errorf("when it has gone: %v", err)
-	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("after %v", took)
-	}
+		defer qc.CloseWithError(0, "")
+		st, err := qc.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Write([]byte{1})
+		accepted, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc := accepted.(*Conn)
+		defer nc.Close()
+		nc.Read(make([]byte, 1))
+		nc.SetUserTimeout(10 * time.Second)
+		for range 3 {
+			nc.Write([]byte("are you there?"))
+			nc.SetReadDeadline(time.Now().Add(15 * time.Second))
+			var timeout net.Error
+			if _, err := nc.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Fatalf("while the peer is there: %v", err)
+			}
+		}
+		nc.SetReadDeadline(time.Time{})
+		r.only.Store(0)
+		begin := time.Now()
+		nc.Write([]byte("are you there?"))
+		if _, err := nc.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "acknowledges nothing") {
+			t.Errorf("when it has gone: %v", err)
+		}
+		if took := time.Since(begin); took < 10*time.Second || took > 30*time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
 }
 
 // The socket is open as long as there is a connection, and nobody new is let in

@@ -144,4 +144,11 @@ func (r *Router) Forget(user, device string) {
 	}
 	sh.mu.RUnlock()
 	r.mail.DropCursor(user, device)
+	if r.forgot != nil {
+		r.forgot(user, device)
+	}
 }
+
+// OnForget has f called with each device that is forgotten, from many goroutines.
+// It must not block. Call it before any session is opened.
+func (r *Router) OnForget(f func(user, device string)) { r.forgot = f }

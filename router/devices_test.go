@@ -74,6 +74,8 @@ func testDevicesAreBounded(t *testing.T) {
 	defer st.Close()
 	ml := mailbox.New(st, mailbox.Limits{Devices: 3})
 	r := router.New(t.Context(), ml, accounts{"alice@localhost", "bob@localhost"}, "localhost")
+	var gone []string
+	r.OnForget(func(user, device string) { gone = append(gone, user+" "+device) })
 	say(t, r, who("alice", "a"), "bob", "1", "one")
 	p := newPeer()
 	come := func(device string) (*router.Session, error) {
@@ -126,6 +128,9 @@ func testDevicesAreBounded(t *testing.T) {
 	next(t, s, p, 1)
 	s.Ack(1)
 	has("d2", "d3", "d4")
+	if want := []string{"bob@localhost d1"}; !slices.Equal(gone, want) {
+		t.Errorf("forgotten are %q", gone)
+	}
 	s.Close()
 	open[2].Close()
 }

@@ -100,6 +100,7 @@ type Router struct {
 	seed   maphash.Seed
 	shards [256]shard
 	behind backlog // sessions whose Next must be read from the disk
+	forgot func(user, device string)
 
 	live    [doors]atomic.Int64
 	posted  [doors]atomic.Uint64

@@ -90,6 +90,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		Costs:  data.costs,
 	}
 	core.Costs.Watch(core.Meters)
+	core.Router.OnForget(core.Costs.Drop)
 	table, err := keepalive.Open(ctx, data.mail, cfg.Keepalive)
 	if err != nil {
 		return err

@@ -121,9 +121,15 @@ type Ledger struct {
 	turn sync.Mutex
 
 	mu     sync.Mutex
-	due    map[device]*Account // not written yet
-	shared map[device]*shared  // of Meter
+	due    map[device]*entry  // not written yet
+	shared map[device]*shared // of Meter
 	totals map[string]*cost.Counts
+}
+
+// entry is what is to be added to an account.
+type entry struct {
+	Account
+	anew bool // what the store has of it is forgotten
 }
 
 // shared is a meter that connections without a session count with.
@@ -136,7 +142,7 @@ type shared struct {
 // New returns a ledger in the store of mail.
 func New(mail *mailbox.Mail, log *slog.Logger) *Ledger {
 	return &Ledger{mail: mail, log: log, full: make(chan struct{}, 1),
-		due: map[device]*Account{}, shared: map[device]*shared{}, totals: map[string]*cost.Counts{}}
+		due: map[device]*entry{}, shared: map[device]*shared{}, totals: map[string]*cost.Counts{}}
 }
 
 // Watch adds a source. Call it before Run and before anybody asks.
@@ -165,20 +171,24 @@ func (l *Ledger) book(d device, way string, c *cost.Counts) {
 	defer l.mu.Unlock()
 	a := l.due[d]
 	if a == nil {
-		a = &Account{}
-		l.due[d] = a
-		if len(l.due) >= batch {
-			select {
-			case l.full <- struct{}{}:
-			default:
-			}
-		}
+		a = &entry{}
+		l.dueLocked(d, a)
 	}
 	a.add(way, c, now)
 	if l.totals[way] == nil {
 		l.totals[way] = &cost.Counts{}
 	}
 	l.totals[way].Add(c)
+}
+
+func (l *Ledger) dueLocked(d device, e *entry) {
+	l.due[d] = e
+	if len(l.due) >= batch {
+		select {
+		case l.full <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Meter returns the meter of a device whose connections come and go.
@@ -279,7 +289,7 @@ func key(d device) string { return prefix + d.user + "/" + d.name }
 func (l *Ledger) flush(ctx context.Context) {
 	l.mu.Lock()
 	due := l.due
-	l.due = map[device]*Account{}
+	l.due = map[device]*entry{}
 	l.mu.Unlock()
 	var records []mailbox.Record
 	write := func() {
@@ -295,21 +305,34 @@ func (l *Ledger) flush(ctx context.Context) {
 		if l.exists != nil && !l.exists(d.user) {
 			continue
 		}
-		a, err := l.read(ctx, d)
+		a, err := l.with(ctx, d, more)
 		if err != nil {
 			l.log.Warn("what a device cost could not be read", "user", d.user, "device", d.name, "err", err)
 			continue
 		}
-		a.merge(more)
-		v, err := json.Marshal(a)
-		if err != nil {
-			panic(err) // numbers and names
+		var v []byte // none removes the record
+		if !a.Since.IsZero() {
+			if v, err = json.Marshal(a); err != nil {
+				panic(err) // numbers and names
+			}
 		}
 		if records = append(records, mailbox.Record{Key: key(d), Value: v}); len(records) == batch {
 			write()
 		}
 	}
 	write()
+}
+
+// with is the account of d in the store, and what is to be added to it.
+func (l *Ledger) with(ctx context.Context, d device, more *entry) (*Account, error) {
+	if more.anew {
+		return &more.Account, nil
+	}
+	a, err := l.read(ctx, d)
+	if err == nil {
+		a.merge(&more.Account)
+	}
+	return a, err
 }
 
 func (l *Ledger) read(ctx context.Context, d device) (*Account, error) {
@@ -336,19 +359,29 @@ func (l *Ledger) Account(ctx context.Context, user, name string) (*Account, erro
 	defer l.turn.Unlock()
 	l.collect(user, name)
 	d := device{user, name}
-	a, err := l.read(ctx, d)
-	if err != nil {
-		return nil, err
+	l.mu.Lock()
+	more := &entry{}
+	if e := l.due[d]; e != nil {
+		more.anew = e.anew
+		more.merge(&e.Account)
+	}
+	l.mu.Unlock()
+	return l.with(ctx, d, more)
+}
+
+// Drop removes a device's account a little later. It does not block.
+func (l *Ledger) Drop(user, name string) {
+	if l == nil {
+		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if more := l.due[d]; more != nil {
-		a.merge(more)
-	}
-	return a, nil
+	d := device{user, name}
+	delete(l.shared, d)
+	l.dueLocked(d, &entry{anew: true})
 }
 
-// Forget removes a device's account.
+// Forget removes a device's account now.
 func (l *Ledger) Forget(ctx context.Context, user, name string) error {
 	if l == nil {
 		return nil

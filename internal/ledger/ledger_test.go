@@ -166,6 +166,41 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// A device that is dropped is forgotten before anything is written, whether it was
+// before or not, and may begin anew.
+func TestDrop(t *testing.T) {
+	d := newDesk(t)
+	m := new(cost.Meter)
+	book := func(name string) {
+		m.Up(100, time.Now(), cost.Quiet)
+		d.Book(alice, name, "link", m)
+	}
+	book("phone")
+	book("tablet")
+	d.flush(t.Context())
+	book("watch")
+	d.Meter(alice, "pad", "poll").Up(1, time.Now(), cost.Quiet)
+	for _, name := range []string{"phone", "watch", "pad"} {
+		d.Drop(alice, name)
+		if !d.account(name).Since.IsZero() {
+			t.Errorf("the %s is still known", name)
+		}
+	}
+	book("watch")
+	d.flush(t.Context())
+	d.reopen()
+	if !d.account("phone").Since.IsZero() || !d.account("pad").Since.IsZero() || d.account("tablet").Since.IsZero() {
+		t.Error("the wrong one was forgotten")
+	}
+	if c := d.account("watch").Total(); c.BytesUp != 100 {
+		t.Errorf("%+v", c)
+	}
+	n := 0
+	if err := d.mail.Scan(t.Context(), prefix, func(string, []byte) bool { n++; return true }); err != nil || n != 2 {
+		t.Errorf("%d accounts in the store, %v", n, err)
+	}
+}
+
 // What a removed user's connections book when they end is not kept.
 func TestOnlyUsers(t *testing.T) {
 	d := newDesk(t)

@@ -82,6 +82,7 @@ func New(t testing.TB, c Config) *Core {
 	core := &transport.Core{Mail: mail, Router: r, Auth: a, Log: c.Log, Keepalive: keepalive.Fixed(0),
 		Engine: conn.New(conn.Config{Loops: c.Loops, Log: c.Log}), Costs: ledger.New(mail, c.Log)}
 	core.Costs.Watch(core.Meters)
+	r.OnForget(core.Costs.Drop)
 	return &Core{core, store, stop}
 }
 

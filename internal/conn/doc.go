@@ -40,15 +40,16 @@
 //	     does not take waits for EPOLLOUT; then the ended are closed
 //
 // Sockets are level-triggered and each is read once a round, so a busy one
-// does not keep others waiting. A loop sleeps in the runtime's poller, in which
-// its epoll descriptor stands like any file; others wake it by moving its read
-// deadline into the past, at most once per sleep. One reading of the clock
-// serves a round.
+// does not keep others waiting. One reading of the clock serves a round.
 //
-// To wake a loop costs as much as a dozen messages. So a little work for one
-// that sleeps is left to one that is awake, which does it when its own is done,
-// or wakes the other if its own is not: at a low rate a message that comes in
-// on one loop and goes out on another is the work of one thread.
+// To wake a loop costs as much as a dozen messages, and two at once are in each
+// other's way. So of those that sleep one watches: in the runtime's poller, in
+// which an epoll descriptor stands like any file, of an instance that has those
+// of all loops. Others wake it by moving its read deadline into the past. The
+// rest doze. Who watches does what little there is to do on any of them, and
+// wakes them for more; and a little work for a loop that sleeps is left to one
+// that is awake. So at a low rate a message that comes in on one loop and goes
+// out on another is the work of one thread.
 //
 // # Who may touch what
 //

@@ -3,11 +3,9 @@ package conn
 import (
 	"io"
 	"net/netip"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +15,7 @@ const (
 	readSize   = 64 << 10  // read from a socket at once
 	roundBytes = 512 << 10 // received before what it led to is sent
 	maxEvents  = 256
-	little     = 8 // connections with work, for which a loop is not woken
+	little     = 8 // connections with work or with events, for which a loop is not woken
 )
 
 // loop serves connections on one goroutine. A round is: wait for events; hand
@@ -32,18 +30,14 @@ const (
 type loop struct {
 	own    sync.Mutex // held by who serves the loop: its goroutine unless that sleeps, or who helps
 	all    *loops
-	ep     int                // sockets with their descriptor as data, listeners with -1-index
-	file   *os.File           // ep
-	raw    syscall.RawConn    // ep
-	until  time.Time          // deadline of file as it was set last
-	found  int                // events, when it has slept
-	closed bool               // sockets were closed while it slept
-	check  func(uintptr) bool // looks; made once
+	index  int // in all
+	ep     int // sockets with their descriptor as data, listeners with -1-index
 	events [maxEvents]unix.EpollEvent
 	buf    []byte // what was read
 	plain  []byte // what was decrypted
 	now    time.Time
 	got    int     // bytes received since the last settling
+	few    bool    // events in the last round
 	dirty  []*Conn // to be settled
 	dead   []*Conn // whose sockets are to be closed
 	wheel  wheel
@@ -55,60 +49,44 @@ type loop struct {
 
 	load atomic.Int32 // connections
 
-	asleep atomic.Bool // waits, or is about to: others do its work or ring the bell
-	left   atomic.Bool // there is work that is left to a loop that is awake
-	mu     sync.Mutex
-	queue  []*Conn  // guarded by mu; whose pending is not zero
-	jobs   []func() // guarded by mu; to be called on the loop
+	state atomic.Int32  // if not awake others do its work or ring
+	blind atomic.Bool   // nobody else looks at its sockets
+	bell  chan struct{} // ends its doze
+	timer *time.Timer   // and so does this
+	until time.Time     // when timer ends; zero is never
+
+	left  atomic.Bool // there is work that is left to a loop that is awake
+	mu    sync.Mutex
+	queue []*Conn  // guarded by mu; whose pending is not zero
+	jobs  []func() // guarded by mu; to be called on the loop
 }
 
-func newLoop(all *loops) (*loop, error) {
+func newLoop(all *loops, index int) (*loop, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetNonblock(ep, true); err != nil { // or os.File will not wait by the poller
-		unix.Close(ep)
-		return nil, err
-	}
-	l := &loop{all: all, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), buf: make([]byte, readSize), plain: make([]byte, 16<<10), now: time.Now()}
+	l := &loop{all: all, index: index, ep: ep, bell: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
+		buf: make([]byte, readSize), plain: make([]byte, 16<<10), now: time.Now()}
+	l.timer.Stop()
 	l.wheel.init(all.cfg.Tick, l.now)
-	l.check = func(uintptr) bool { l.found = l.look(); return l.found > 0 }
-	if l.raw, err = l.file.SyscallConn(); err == nil {
-		err = l.file.SetReadDeadline(time.Time{}) // says whether the poller has it
-	}
-	if err != nil {
+	if err := all.watch.add(l); err != nil {
 		l.free()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *loop) free() { l.file.Close() }
+func (l *loop) free() { unix.Close(l.ep) }
 
 func (l *loop) run() {
 	defer l.all.running.Done()
-	defer l.free()
 	l.own.Lock()
 	defer l.own.Unlock()
 	for !l.over {
 		n := l.wait()
 		l.now = time.Now()
-		for i := range l.events[:n] {
-			ev := &l.events[i]
-			switch {
-			case ev.Fd >= 0:
-				if c := l.all.table.get(ev.Fd); c != nil && c.d == driver(l) {
-					l.event(c, ev.Events)
-				}
-			default:
-				l.accept(l.ports[-1-ev.Fd])
-			}
-			if l.got > roundBytes {
-				l.settle()
-				l.all.wakeLeft()
-			}
-		}
+		l.serve(n)
 		l.settle()
 		if l.paused > 0 && l.now.Sub(l.since) >= acceptPause {
 			l.resume()
@@ -116,45 +94,120 @@ func (l *loop) run() {
 		l.wheel.advance(l.now.UnixNano())
 		l.settle()
 	}
-	l.all.awake.Add(-1)
+	if l.all.awake.Add(-1); l.all.watch.has(l) {
+		l.all.watch.handOn(l)
+	}
 }
 
-// wait returns how many events there are. While there is work it only looks,
-// and lets other goroutines of the process have their turn.
-func (l *loop) wait() int {
-	if n := l.look(); n > 0 {
-		l.all.wakeLeft()
+// serve takes n events.
+func (l *loop) serve(n int) {
+	for i := range l.events[:n] {
+		ev := &l.events[i]
+		switch {
+		case ev.Fd >= 0:
+			if c := l.all.table.get(ev.Fd); c != nil && c.d == driver(l) {
+				l.event(c, ev.Events)
+			}
+		default:
+			l.accept(l.ports[-1-ev.Fd])
+		}
+		if l.got > roundBytes {
+			l.settle()
+			l.all.wakeLeft()
+		}
+	}
+}
+
+// wait returns how many events there are. While there is much to do it only
+// looks, and lets other goroutines of the process have their turn.
+func (l *loop) wait() (n int) {
+	w := &l.all.watch
+	if l.few {
+		l.all.helpLeft(l.now) // before it is looked: somebody waits for it
+	}
+	switch {
+	case !w.has(l):
+		n = l.look()
+	case l.few: // sleep looks as well
+	case w.look() > 0:
+		if n = w.round(l); n == 0 {
+			return 0 // it was for others
+		}
+	}
+	switch {
+	case n > 0:
 		runtime.Gosched()
+	case l.all.helpLeft(l.now):
+		return 0
+	default:
+		n = l.sleep()
+	}
+	if l.few = n <= little; l.few {
 		return n
 	}
-	if l.all.helpLeft(l.now) {
-		return 0
+	if w.has(l) {
+		w.handOn(l)
 	}
-	if at := l.wakeAt(); at != l.until {
-		l.until = at
-		l.file.SetReadDeadline(at)
+	l.all.wakeLeft()
+	return n
+}
+
+// sleep waits until there is something to do, and returns how many events there
+// are.
+func (l *loop) sleep() int {
+	w := &l.all.watch
+	state, at := int32(dozing), l.wakeAt()
+	if w.take(l) {
+		if state = watching; at != w.until {
+			w.until = at
+			w.file.SetReadDeadline(at)
+		}
 	}
-	l.found, l.closed = 0, false
-	l.asleep.Store(true)
+	l.until = at
+	l.state.Store(state)
 	l.all.awake.Add(-1)
+	w.see(l)
+	var err error
 	// From here on nobody counts on this loop. What came before has to be done first.
 	if !l.waiting() && l.all.left.Load() == 0 {
-		l.own.Unlock()
-		// An error is that of the deadline: it is time, or someone has rung.
-		err := l.raw.Read(l.check)
-		l.own.Lock()
-		if err != nil {
-			l.until = past
+		switch {
+		case state == watching:
+			l.own.Unlock()
+			w.looks = 0
+			err = w.raw.Read(w.check) // an error is that of the deadline: it is time, or someone has rung
+			l.own.Lock()
+		case !w.free():
+			l.own.Unlock()
+			l.doze(at)
+			l.own.Lock()
 		}
 	}
 	l.all.awake.Add(1)
-	if !l.asleep.CompareAndSwap(true, false) {
-		l.until = past // someone has rung, or is just about to
+	if rung := !l.state.CompareAndSwap(state, awake); state == watching && (rung || err != nil) {
+		w.until = past
 	}
-	if l.closed {
-		return 0 // what was found may be of a socket that had a number before its present owner: look again
+	l.now = time.Now()
+	if state == watching {
+		if w.looks == 1 {
+			runtime.Gosched() // it has not slept
+		}
+		return w.round(l)
 	}
-	return l.found
+	return 0
+}
+
+// doze waits for the bell, or until at.
+func (l *loop) doze(at time.Time) {
+	if at.IsZero() {
+		<-l.bell
+		return
+	}
+	l.timer.Reset(time.Until(at))
+	select {
+	case <-l.bell:
+		l.timer.Stop()
+	case <-l.timer.C:
+	}
 }
 
 // waiting reports whether others have given the loop something to do.
@@ -171,18 +224,30 @@ func (l *loop) look() int {
 	return n
 }
 
-// help does what is left to do for l, in place of its goroutine, which sleeps.
-func (l *loop) help(now time.Time) {
+// help does what is left to do for l, in place of its goroutine, which sleeps,
+// and with its sockets if there are events. If there is much it is woken.
+func (l *loop) help(now time.Time, events bool) {
 	if !l.own.TryLock() {
 		l.ring() // it is about to sleep, or to look itself
 		return
 	}
 	l.now = now
+	n := 0
+	if events {
+		n = l.look()
+	}
+	if n > little {
+		l.own.Unlock()
+		l.ring()
+		return
+	}
+	l.serve(n)
 	l.mu.Lock()
 	q := l.queue
 	l.queue = l.spare[:0]
 	l.mu.Unlock()
 	l.work(q)
+	l.got = 0
 	at := l.wakeAt()
 	sooner := !at.IsZero() && (l.until.IsZero() || at.Before(l.until))
 	l.own.Unlock()
@@ -449,7 +514,6 @@ func (l *loop) bury() {
 	for i, c := range l.dead {
 		l.dead[i] = nil
 		unix.Close(int(c.fd))
-		l.closed = true
 		c.g.uncount(c)
 		l.load.Add(-1)
 		c.out.free()
@@ -474,7 +538,7 @@ func (l *loop) post(c *Conn) {
 	l.queue = append(l.queue, c)
 	little := len(l.queue) <= little
 	l.mu.Unlock()
-	if little && l.asleep.Load() && l.all.leave(l) {
+	if little && l.state.Load() != awake && l.all.leave(l) {
 		return
 	}
 	l.ring()
@@ -490,8 +554,17 @@ func (l *loop) do(job func()) {
 
 // ring ends the loop's sleep. Others that ring before it is awake do nothing.
 func (l *loop) ring() {
-	if l.asleep.Load() && l.asleep.CompareAndSwap(true, false) {
-		l.file.SetReadDeadline(past)
+	state := l.state.Load()
+	if state == awake || !l.state.CompareAndSwap(state, awake) {
+		return
+	}
+	if state == watching {
+		l.all.watch.file.SetReadDeadline(past)
+		return
+	}
+	select {
+	case l.bell <- struct{}{}:
+	default:
 	}
 }
 

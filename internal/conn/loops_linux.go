@@ -23,17 +23,19 @@ type loops struct {
 	shakes  shakes
 	awake   atomic.Int32 // loops
 	left    atomic.Int32 // loops whose left is set
+	watch   watch
 }
 
 func startLoops(cfg Config) (*loops, error) {
 	ls := &loops{cfg: cfg}
 	ls.shakes.max = cfg.Handshakes
-	for range cfg.Loops {
-		l, err := newLoop(ls)
+	if err := ls.watch.init(ls); err != nil {
+		return nil, err
+	}
+	for i := range cfg.Loops {
+		l, err := newLoop(ls, i)
 		if err != nil {
-			for _, l := range ls.list {
-				l.free()
-			}
+			ls.free()
 			return nil, err
 		}
 		ls.list = append(ls.list, l)
@@ -51,7 +53,15 @@ func (ls *loops) stop() {
 		l.do(func() { l.over = true })
 	}
 	ls.running.Wait()
+	ls.free()
 	ls.shakes.all.Wait()
+}
+
+func (ls *loops) free() {
+	for _, l := range ls.list {
+		l.free()
+	}
+	ls.watch.file.Close()
 }
 
 // leave leaves the work of l, which sleeps, to a loop that is awake. It reports
@@ -82,7 +92,7 @@ func (ls *loops) taken(f func(*loop)) bool {
 
 // helpLeft does what was left to do.
 func (ls *loops) helpLeft(now time.Time) bool {
-	return ls.taken(func(l *loop) { l.help(now) })
+	return ls.taken(func(l *loop) { l.help(now, false) })
 }
 
 // wakeLeft is for a loop that has enough to do.

@@ -10,11 +10,9 @@ import { after, before, describe, test } from 'node:test';
 
 import type { Page } from 'playwright-core';
 
-import { launch, withoutChromium } from './support/chromium.js';
+import { contextOf, launch, rows, withoutChromium } from './support/chromium.js';
 import { here, project } from './support/paths.js';
-import { freePort, Posthouse, withoutServer } from './support/posthouse.js';
-
-const patience = 60_000;
+import { freePort, patience, Posthouse, withoutServer } from './support/posthouse.js';
 
 /** Looks again and again, and measures nothing. */
 async function until(there: () => boolean, what: () => string): Promise<void> {
@@ -124,7 +122,7 @@ describe('the five minutes of the documentation', { skip: withoutServer, timeout
     const bob = terminal(join(dir, 'try'), last(blocks[1]!)[1]);
     const browser = await launch();
     try {
-      const context = await browser.newContext();
+      const context = await contextOf(browser);
       const open = async (): Promise<Page> => {
         const p = await context.newPage();
         for (;;) {
@@ -147,19 +145,7 @@ describe('the five minutes of the documentation', { skip: withoutServer, timeout
       await server.kill();
       await p.waitForSelector('text=waiting');
       await say(p, 'sent without a server');
-      await p.waitForFunction(
-        () =>
-          new Promise<boolean>((resolve) => {
-            const r = indexedDB.open('posthouse:alice');
-            r.onsuccess = () => {
-              const n = r.result.transaction('outbox').objectStore('outbox').count();
-              n.onsuccess = () => {
-                r.result.close();
-                resolve(n.result === 1);
-              };
-            };
-          }),
-      );
+      await rows(p, 'alice', 'outbox', (all) => all.length === 1);
       await p.close();
       await server.start();
       p = await open();

@@ -11,6 +11,9 @@ import { createInterface } from 'node:readline';
 
 import { project } from './paths.js';
 
+/** Bounds what should take a moment, in milliseconds; whoever reaches it has failed. */
+export const patience = 120_000;
+
 /** Why a test cannot run here; false if it can. Where nothing may be missing it is an error. */
 export function missing(tool: string, there: boolean): string | false {
   if (there) return false;

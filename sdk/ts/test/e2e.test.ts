@@ -14,9 +14,7 @@ import { realClock } from '../src/clock.js';
 import { LinkWay } from '../src/linkway.js';
 import { tcpDial } from '../src/node/tcp.js';
 import { here } from './support/paths.js';
-import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
-
-const patience = 60_000; // bounds what should take a moment; whoever reaches it has failed
+import { patience, Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
 /** Collects what a client receives, and lets a test wait for it. */
 class Reader {

@@ -6,7 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import type { Browser, Page } from 'playwright-core';
 
 import type * as sdk from '../src/index.js';
-import { launch, serve, withoutChromium } from './support/chromium.js';
+import { contextOf, launch, serve, withoutChromium } from './support/chromium.js';
+import { patience } from './support/posthouse.js';
 
 interface Global {
   open: (name: string) => sdk.Store;
@@ -18,7 +19,7 @@ interface Puts {
   stop?: boolean;
 }
 
-describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () => {
+describe('the IndexedDB store', { skip: withoutChromium, timeout: 5 * patience }, () => {
   let browser: Browser;
   let page: Page;
   before(async () => {
@@ -28,7 +29,7 @@ describe('the IndexedDB store', { skip: withoutChromium, timeout: 120_000 }, () 
 
   /** A fresh page in a fresh profile; script is run in it first. */
   async function fresh(script = ''): Promise<void> {
-    const context = await browser.newContext();
+    const context = await contextOf(browser);
     await context.addInitScript(script);
     await serve(context);
     page = await context.newPage();

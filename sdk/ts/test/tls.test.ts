@@ -14,13 +14,13 @@ import type { Browser, Page } from 'playwright-core';
 
 import { type Client, connect } from '../src/node/index.js';
 import type * as sdk from '../src/index.js';
-import { launch, serve, served, withoutChromium } from './support/chromium.js';
+import { contextOf, launch, serve, served, withoutChromium } from './support/chromium.js';
 import { here } from './support/paths.js';
-import { Posthouse, Proxy, withoutServer } from './support/posthouse.js';
+import { patience, Posthouse, Proxy, withoutServer } from './support/posthouse.js';
 
 const numbers = (prefix: string, n: number) => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 
-describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000 }, () => {
+describe('over TLS, with a certificate', { skip: withoutServer, timeout: 5 * patience }, () => {
   let server: Posthouse;
   let proxy: Proxy; // of bytes: what goes through is encrypted
   const programs: ChildProcess[] = [];
@@ -112,7 +112,7 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
         served,
         `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`,
       );
-      const context = await browser.newContext();
+      const context = await contextOf(browser);
       await serve(context); // of the server's origin; what they ask for is the server's
       page = await context.newPage();
       page.on('pageerror', (e) => console.error('in the page:', e));
@@ -135,7 +135,6 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
             return s.state === state && (way === undefined || s.way === way);
           },
           [state, way] as const,
-          { timeout: 60_000 },
         );
       await is('online', 'websocket');
       const c = alice();
@@ -151,7 +150,7 @@ describe('over TLS, with a certificate', { skip: withoutServer, timeout: 240_000
       const rest = mine.slice(40).map((body) => c.send({ to: 'bob', body }));
       await server.start();
       await Promise.all(rest);
-      await page.waitForFunction((n) => (globalThis as unknown as Global).bodies.length >= n, mine.length, { timeout: 60_000 });
+      await page.waitForFunction((n) => (globalThis as unknown as Global).bodies.length >= n, mine.length);
       assert.deepEqual(await page.evaluate(() => (globalThis as unknown as Global).bodies), mine);
     });
   });

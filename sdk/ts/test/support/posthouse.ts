@@ -32,43 +32,49 @@ function hasGo(): boolean {
 
 export const withoutServer = missing('Go, to build the server with,', hasGo());
 
+/**
+ * A port for a server to listen at, now and when it is started again. None that
+ * the system gives to whoever asks for any, as others do at the same time.
+ */
 export async function freePort(): Promise<number> {
-  const s = createServer();
-  s.listen(0, '127.0.0.1');
-  await once(s, 'listening');
-  const { port } = s.address() as AddressInfo;
-  s.close();
-  await once(s, 'close');
-  return port;
+  for (;;) {
+    const port = 11_000 + Math.floor(Math.random() * 20_000); // Linux gives from 32768 on
+    const s = createServer();
+    s.listen(port, '127.0.0.1');
+    const free = await once(s, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!free) continue;
+    s.close();
+    await once(s, 'close');
+    return port;
+  }
 }
 
 export class Posthouse {
   readonly #dir = mkdtempSync(join(tmpdir(), 'posthouse-ts-'));
   readonly #binary = join(this.#dir, 'posthouse');
-  readonly http: number;
-  readonly https: number;
-  readonly link: number;
-  readonly links: number;
+  http = 0;
+  https = 0;
+  link = 0;
+  links = 0;
   /** Its certificate, which it makes itself for localhost. */
   readonly certificate = join(this.#dir, 'cert.pem');
   /** What serve is told besides. */
   args: string[] = [];
   #process: ChildProcess | undefined;
 
-  private constructor([http, https, link, links]: [number, number, number, number]) {
-    this.http = http;
-    this.https = https;
-    this.link = link;
-    this.links = links;
-  }
+  private constructor() {}
 
   /** A server with the users alice and bob, whose password is "secret". */
   static async open(): Promise<Posthouse> {
-    const p = new Posthouse([await freePort(), await freePort(), await freePort(), await freePort()]);
+    const p = new Posthouse();
     execFileSync('go', ['build', '-o', p.#binary, './cmd/posthouse'], { cwd: project, stdio: 'inherit' });
     for (const user of ['alice', 'bob']) {
       execFileSync(p.#binary, ['user', 'add', user, '--password', 'secret', '--data', p.#dir], { stdio: 'ignore' });
     }
+    for (const door of ['http', 'https', 'link', 'links'] as const) p[door] = await freePort();
     await p.start();
     return p;
   }

@@ -40,15 +40,16 @@ class Reader {
   }
 }
 
-function until(c: Client, ok: (s: Client['state']) => boolean): Promise<void> {
+/** Waits for a state, and returns it: the client may be in another by then. */
+function until(c: Client, ok: (s: Client['state']) => boolean): Promise<Client['state']> {
   return new Promise((resolve, reject) => {
-    if (ok(c.state)) return resolve();
+    if (ok(c.state)) return resolve(c.state);
     const timer = setTimeout(() => reject(new Error(`still ${JSON.stringify(c.state)}`)), patience);
     const off = c.on('state', (s) => {
       if (!ok(s)) return;
       clearTimeout(timer);
       off();
-      resolve();
+      resolve(s);
     });
   });
 }
@@ -207,8 +208,7 @@ describe('against the real server', { skip: withoutServer, timeout: 5 * patience
     await until(c, online());
     const waits = until(c, (s) => s.state === 'waiting');
     await server.kill('SIGTERM');
-    await waits;
-    assert.equal(c.state.reason?.code, 'draining');
+    assert.equal((await waits).reason?.code, 'draining');
     await server.start();
     c.networkChanged(); // the application may know better
     await until(c, online());

@@ -24,12 +24,23 @@ type air struct {
 // newAir makes a network namespace and a pair of interfaces.
 func newAir(t *testing.T) *air {
 	need(t, "ip", "nft")
-	n := rand.N(256) // others may do the same
-	a := &air{t: t, name: fmt.Sprintf("phone%d", n), home: fmt.Sprintf("198.18.%d.1", n)}
-	if out, err := exec.Command("ip", "netns", "add", a.name).CombinedOutput(); err != nil {
-		missing(t, "no network namespaces: "+string(out))
+	a := &air{t: t}
+	n := rand.N(256)
+	for first := n; ; { // others may do the same
+		a.name, a.home = fmt.Sprintf("phone%d", n), fmt.Sprintf("198.18.%d.1", n)
+		out, err := exec.Command("ip", "netns", "add", a.name).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if n = (n + 1) % 256; n == first || !strings.Contains(string(out), "File exists") {
+			missing(t, "no network namespaces: "+string(out))
+		}
 	}
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", a.name).Run() })
+	t.Cleanup(func() {
+		// The system takes its time with what a namespace leaves behind.
+		exec.Command("ip", "link", "del", a.name+"h").Run()
+		exec.Command("ip", "netns", "del", a.name).Run()
+	})
 	there := fmt.Sprintf("198.18.%d.2", n)
 	for _, line := range []string{
 		"ip link add " + a.name + "h type veth peer name " + a.name + "p netns " + a.name,

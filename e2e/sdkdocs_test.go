@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // docBlock is a block of shell or of Go.
@@ -73,6 +75,8 @@ func TestGoSDKDocs(t *testing.T) {
 	s.again()
 	bob.reads("to bob 1", "to bob 2")
 	alice.reads("to alice 1", "to alice 2")
+	s.acknowledged("bob") // else what is printed and not kept yet is printed again
+	s.acknowledged("alice")
 	s.kill()
 	alice.types("to bob 3")
 	bob.types("to alice 3")
@@ -85,6 +89,20 @@ func TestGoSDKDocs(t *testing.T) {
 	alice.reads("to alice 3")
 	alice.end()
 	bob.end()
+}
+
+// acknowledged waits until a user's only device has acknowledged all that there is.
+func (s *server) acknowledged(user string) {
+	s.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		_, text, err := s.ask(user, http.MethodGet, "/v1/devices", "")
+		if err == nil && strings.Contains(text, `"behind":0`) {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("%s is behind: %s, %v", user, text, err)
+		}
+	}
 }
 
 // clone makes a directory that looks like a clone.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestSecondServerOnTheSameData(t *testing.T) {
@@ -108,6 +109,14 @@ func TestDrainIsSeen(t *testing.T) {
 	defer c.Close()
 	if code, _ := s.get("/readyz"); code != http.StatusOK {
 		t.Fatalf("readyz before: %d", code)
+	}
+	for end := time.Now().Add(patience); ; { // the system has let us in, and the server will
+		if _, text := s.get("/metrics"); strings.Contains(text, `posthouse_connections{door="link"} 1`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server does not take the connection")
+		}
 	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	for {

@@ -168,13 +168,16 @@ func mosquittoSend(version string) func(*testing.T, *server, [][]byte) {
 	}
 }
 
+// waits is how many seconds mosquitto_sub waits for what it is to get: less than patience.
+const waits = "100"
+
 func mosquittoReceive(version string) func(*testing.T, *server, int) [][]byte {
 	return func(t *testing.T, s *server, n int) (bodies [][]byte) {
 		t.Helper()
 		host, port := hostPort(s.addr["mqtt"])
 		out := feed(t, cleanEnv(), nil, "mosquitto_sub", "-h", host, "-p", port, "-V", version, "-q", "1", "-c",
 			"-u", "bob", "-P", "secret", "-i", "mosquitto"+version, "-t", "im/inbox/#",
-			"-C", fmt.Sprint(n), "-W", "45", "-F", "%x")
+			"-C", fmt.Sprint(n), "-W", waits, "-F", "%x")
 		for _, line := range strings.Fields(out) {
 			b, err := hex.DecodeString(line)
 			if err != nil {

@@ -106,7 +106,7 @@ func (m *mosquitto) pub(user, topic, payload string, more ...string) {
 // sub runs mosquitto_sub until it has what was asked for.
 func (m *mosquitto) sub(user, id string, more ...string) string {
 	m.t.Helper()
-	return feed(m.t, cleanEnv(), nil, "mosquitto_sub", m.args(user, id, append([]string{"-W", "45", "-F", "%t %q %r %p"}, more...)...)...)
+	return feed(m.t, cleanEnv(), nil, "mosquitto_sub", m.args(user, id, append([]string{"-W", waits, "-F", "%t %q %r %p"}, more...)...)...)
 }
 
 // listen starts mosquitto_sub and returns when it has subscribed.

@@ -11,6 +11,7 @@ const client = await mqtt.connectAsync(url, {
   clean: verb === 'send',
   protocolVersion: Number(process.env.MQTT_VERSION ?? 5),
   rejectUnauthorized: false,
+  connectTimeout: 60000,
   properties: Number(process.env.MQTT_VERSION ?? 5) === 5 ? { sessionExpiryInterval: 3600 } : undefined,
 })
 if (verb === 'send') {

@@ -13,7 +13,7 @@ const ca = readFileSync(cafile)
 
 async function connect(name, { user = 'alice', clean = true, will } = {}) {
   const options = {
-    username: user, password: 'secret', clientId: tag + name, clean, protocolVersion: Number(version), ca, reconnectPeriod: 0, connectTimeout: 30000,
+    username: user, password: 'secret', clientId: tag + name, clean, protocolVersion: Number(version), ca, reconnectPeriod: 0, connectTimeout: 60000,
     properties: version === '5' ? { sessionExpiryInterval: clean ? 0 : 3600 } : undefined,
     will: will && { topic: tag + will, payload: Buffer.from('gone'), qos: 1, retain: false },
     wsOptions: { ca },

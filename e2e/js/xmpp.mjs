@@ -7,7 +7,8 @@ const { client, xml } = await import('@xmpp/client')
 import { createInterface } from 'node:readline'
 
 const [service, username, verb, arg] = process.argv.slice(2)
-const xmpp = client({ service, domain: 'localhost', username, password: 'secret', resource: process.env.DEVICE ?? 'xmppjs-' + verb })
+const patience = 60000 // milliseconds; xmpp.js would give a server two seconds to answer
+const xmpp = client({ service, domain: 'localhost', username, password: 'secret', resource: process.env.DEVICE ?? 'xmppjs-' + verb, timeout: patience })
 xmpp.on('error', err => console.error('error', err))
 
 let left = Number(arg)
@@ -26,7 +27,7 @@ if (verb === 'send') {
       xml('body', {}, Buffer.from(line, 'base64').toString())))
   }
   // What was sent before a ping has been dealt with when its answer is here.
-  await xmpp.iqCaller.request(xml('iq', { type: 'get', to: 'localhost' }, xml('ping', 'urn:xmpp:ping')), 10000)
+  await xmpp.iqCaller.request(xml('iq', { type: 'get', to: 'localhost' }, xml('ping', 'urn:xmpp:ping')), patience)
   console.log('stored')
   await xmpp.stop()
 } else {

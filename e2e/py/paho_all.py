@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 
 carrier, host, port, version, cafile, tag = sys.argv[1:]
 v5 = version == "5"
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Client:

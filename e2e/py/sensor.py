@@ -23,6 +23,7 @@ PublishPacket.get_qos = lambda p: p.flags & 0x60
 host, port, name = sys.argv[1:4]
 got = []
 PINGRESP, DISCONNECT = 0x17, 0x18
+PATIENCE = 60  # seconds
 
 
 class Listener(MqttSnListener):
@@ -34,13 +35,13 @@ client = MqttSnClient()
 client.set_client_id(name)
 client.set_clean_session(False)
 client.set_keep_alive(60)
-client.set_timeout(10)
+client.set_timeout(PATIENCE)
 client.set_will("will/" + name, "gone", 1, False)
 client.open(host, int(port))
 
 
 def receive():
-    end = time.time() + 20
+    end = time.time() + PATIENCE
     while not got:
         client.polling()
         if time.time() > end:
@@ -53,9 +54,9 @@ def wake():
     """PINGREQ with the client id, for which the client has no method."""
     client.send_packet(bytes([2 + len(name), 0x16]) + name.encode())
     before = len(got)
-    end = time.time() + 20
+    end = time.time() + PATIENCE
     while time.time() < end:
-        client.datagram_socket.settimeout(10)
+        client.datagram_socket.settimeout(PATIENCE)
         head = client.datagram_socket.recv(2000, 2)  # MSG_PEEK
         if head[1] in (PINGRESP, DISCONNECT):
             client.datagram_socket.recv(2000)

@@ -39,7 +39,7 @@ class Client(slixmpp.ClientXMPP):
         for line in sys.stdin:
             self.send_message(mto=arg, mbody=base64.b64decode(line).decode(), mtype="chat")
         # What was sent before a ping has been dealt with when its answer is here.
-        await self["xep_0199"].send_ping("localhost", timeout=10)
+        await self["xep_0199"].send_ping("localhost", timeout=60)
         print("stored", flush=True)
         self.disconnect()
 

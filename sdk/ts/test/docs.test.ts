@@ -25,11 +25,13 @@ async function until(there: () => boolean, what: () => string): Promise<void> {
 /** A program that runs in a terminal. */
 class Terminal {
   readonly #process: ChildProcess;
+  #over = false; // and all that it printed is here
   out = '';
 
   constructor(dir: string, line: string) {
     this.#process = spawn('bash', ['-euc', `exec ${line}`], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const s of [this.#process.stdout!, this.#process.stderr!]) s.on('data', (b: Buffer) => (this.out += b.toString()));
+    this.#process.once('close', () => (this.#over = true));
   }
 
   /** How often a line begins so. */
@@ -39,14 +41,14 @@ class Terminal {
 
   /** Waits until n lines begin so; more than that are an error, unless least. */
   async until(line: string, n = 1, least = false): Promise<void> {
-    await until(() => this.count(line) >= n || this.#process.exitCode !== null, () => `not ${n} times ${line} but\n${this.out}`);
+    await until(() => this.count(line) >= n || this.#over, () => `not ${n} times ${line} but\n${this.out}`);
     assert.ok(least ? this.count(line) >= n : this.count(line) === n, this.out);
   }
 
   async end(): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    if (this.#over) return;
     this.#process.kill();
-    await once(this.#process, 'exit');
+    await once(this.#process, 'close');
   }
 }
 

@@ -249,7 +249,7 @@ func (l *lab) run(cmd *exec.Cmd, r role) *device {
 		d.cmd.Process.Kill()
 		d.cmd.Wait()
 	})
-	d.await("open", 20*time.Second, func(e event) bool { return e.What == "open" })
+	d.await("open", 2*time.Minute, func(e event) bool { return e.What == "open" })
 	return d
 }
 

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,6 +32,12 @@ type onStage struct {
 }
 
 const second = time.Second
+
+// soon is when a message is there at the latest, also one into a mapping that
+// has vanished, counted from the beat. It takes up to 1.8 s, and docs/link.md
+// says two, to which client/link is held in virtual time; the third is the
+// machine's, which has all labs to run.
+const soon = 3 * second
 
 // bounds are what the phone searches between: about eight times, so that five
 // probes find what is there, and a sixth confirms it.
@@ -123,25 +130,27 @@ func TestCarrierNAT(t *testing.T) {
 	t.Run("lab", func(t *testing.T) {
 		for i, sc := range scenarios() {
 			t.Run(fmt.Sprint(sc.name, ", ", sc.idle), func(t *testing.T) {
-				t.Parallel()
-				sc.run(t, named(i), &results)
+				l := sc.build(t, named(i))
+				t.Parallel() // when all labs are built, which is the most work
+				sc.run(t, l, &results)
 			})
 		}
 	})
 	t.Logf("a beat of the phone against the NAT's idle timeout:\n%s", results.String())
 }
 
-func (sc *scenario) run(t *testing.T, name string, results *table) {
-	if sc.mode == "" {
-		sc.mode = "silent"
-	}
+func (sc *scenario) build(t *testing.T, name string) *lab {
 	if sc.node {
 		needNode(t)
 	}
-	l := build(t, name, sc.idle, sc.mode, sc.air)
+	l := build(t, name, sc.idle, cmp.Or(sc.mode, "silent"), sc.air)
 	if sc.loss > 0 {
 		l.do("loss", fmt.Sprint(sc.loss))
 	}
+	return l
+}
+
+func (sc *scenario) run(t *testing.T, l *lab, results *table) {
 	bob := l.start("srv", role{User: "bob", Device: "pc", To: "alice", Heartbeat: 20 * second})
 	begin := time.Now()
 	least, most := sc.bounds()
@@ -206,7 +215,7 @@ func (sc *scenario) run(t *testing.T, name string, results *table) {
 	}
 	deaf := alice.deafness()
 	share := deaf.Seconds() / took.Seconds()
-	if !sc.breaks && sc.loss == 0 && (st.Reconnects > 0 || share > 0.005 || slowest > 2*second) {
+	if !sc.breaks && sc.loss == 0 && (st.Reconnects > 0 || share > 0.005 || slowest > soon) {
 		t.Errorf("%d reconnects, deaf for %.1f %%, a message took %v, where nothing broke the connection", st.Reconnects, 100*share, slowest)
 	}
 	deafness := fmt.Sprintf("%.1f %%", 100*share)
@@ -256,7 +265,7 @@ func (sc *scenario) vanished(t *testing.T, l *lab, bob *device) string {
 	bob.send("late")
 	e := late.await("the message into the vanished mapping", 60*second, func(e event) bool { return e.What == "got" })
 	behind := e.At.Sub(opened.Add(2 * sc.idle))
-	limit := 2 * second
+	limit := soon
 	if sc.loss > 0 { // the new connection, too
 		limit = 10 * second
 	}

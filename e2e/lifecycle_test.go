@@ -247,7 +247,7 @@ func diskFull(t *testing.T, reserve string) {
 	}
 	t.Cleanup(func() { syscall.Unmount(small, syscall.MNT_DETACH) })
 	s := &server{t: t, data: filepath.Join(small, "data")}
-	s.run("--http", "127.0.0.1:0", "--mqtt", "", "--xmpp", "", "--link", "127.0.0.1:0", "--set", "store.reserve="+reserve)
+	s.run("--http", free(t, "127.0.0.1"), "--mqtt", "", "--xmpp", "", "--link", free(t, "127.0.0.1"), "--set", "store.reserve="+reserve)
 	t.Cleanup(func() { s.kill() }) // before the file system goes
 	s.users("alice", "bob")
 	s.send("alice", "bob", "before")

@@ -86,7 +86,7 @@ func TestPhoneWithOnlyMQTT(t *testing.T) {
 	for _, version := range []string{"5", "311"} {
 		t.Run(version, func(t *testing.T) {
 			a := newAir(t)
-			s := start(t, "--mqtts", a.home+":0")
+			s := start(t, "--mqtts", free(t, a.home))
 			s.users("alice", "bob")
 			_, port := hostPort(s.addr["mqtts"])
 			dir := t.TempDir()

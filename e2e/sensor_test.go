@@ -72,7 +72,11 @@ func TestSensor(t *testing.T) {
 		"--set", `mqtt.sn.accounts=[{clients: ["meter-*"], from: [127.0.0.0/8], user: meters}]`,
 		"--set", `mqtt.sn.topics=[{id: 7, topic: plant/water}]`,
 	}
-	s.run(append([]string{"--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--link", "127.0.0.1:0", "--xmpp", "", "--mqtt-sn", "127.0.0.1:0"}, options...)...)
+	doors := []string{"--xmpp", ""}
+	for _, name := range []string{"http", "mqtt", "link", "mqtt-sn"} {
+		doors = append(doors, "--"+name, free(t, "127.0.0.1"))
+	}
+	s.run(append(doors, options...)...)
 	s.users("bob", "meters")
 
 	m := newSensor(t, s.addr["mqtt-sn"], "meter-1")

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +23,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,6 +52,7 @@ func build(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}
+	ports.Store(rand.Int64N(20_000))
 	return m.Run()
 }
 
@@ -127,14 +131,37 @@ func (o *output) await(ctx context.Context, over <-chan struct{}, ok func(string
 	}
 }
 
+// ports counts those that free has given, so that each is another one.
+var ports atomic.Int64
+
+// free is an address for a server to listen at, now and when it is started
+// again. The port is none that the system gives to whoever asks for any, as
+// other tests do at the same time.
+func free(t *testing.T, host string) string {
+	t.Helper()
+	var err error
+	for range 1000 {
+		addr := net.JoinHostPort(host, fmt.Sprint(11_000+ports.Add(1)%20_000)) // Linux gives from 32768 on
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
 // start runs a server on free ports of the loopback with an empty data
 // directory, and waits until it says that it is open.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, data: filepath.Join(t.TempDir(), "data")}
-	s.run(append([]string{"--http", "127.0.0.1:0", "--https", "127.0.0.1:0",
-		"--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--xmpp", "127.0.0.1:0", "--xmpps", "127.0.0.1:0",
-		"--link", "127.0.0.1:0", "--links", "127.0.0.1:0"}, args...)...)
+	var doors []string
+	for _, name := range []string{"http", "https", "mqtt", "mqtts", "xmpp", "xmpps", "link", "links"} {
+		doors = append(doors, "--"+name, free(t, "127.0.0.1"))
+	}
+	s.run(append(doors, args...)...)
 	return s
 }
 

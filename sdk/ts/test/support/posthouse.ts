@@ -32,13 +32,15 @@ function hasGo(): boolean {
 
 export const withoutServer = missing('Go, to build the server with,', hasGo());
 
+let ports = Math.floor(Math.random() * 20_000); // each is another one
+
 /**
  * A port for a server to listen at, now and when it is started again. None that
  * the system gives to whoever asks for any, as others do at the same time.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = 11_000 + Math.floor(Math.random() * 20_000); // Linux gives from 32768 on
+    const port = 11_000 + (++ports % 20_000); // Linux gives from 32768 on
     const s = createServer();
     s.listen(port, '127.0.0.1');
     const free = await once(s, 'listening').then(

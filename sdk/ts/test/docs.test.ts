@@ -80,7 +80,8 @@ describe('the five minutes of the documentation', { skip: withoutServer, timeout
     assert.equal(blocks.length, 4, 'has the page changed?');
     server.args = [...blocks[0]!.matchAll(/--set (\S+)/g)].flatMap((m) => ['--set', m[1]!.replace('8000', String(page))]);
     assert.equal(server.args.length, 4);
-    blocks = blocks.map((b) => b.replaceAll('127.0.0.1:8080', `127.0.0.1:${server.http}`).replaceAll('127.0.0.1:7400', `127.0.0.1:${server.link}`).replaceAll('8000', String(page)));
+    const ports: Record<string, number> = { 8080: server.http, 7400: server.link, 8000: page };
+    blocks = blocks.map((b) => b.replace(/\b(8080|7400|8000)\b/g, (port) => String(ports[port]))); // all at once: one may have another's digits
     await server.start();
     mkdirSync(join(dir, 'sdk'));
     symlinkSync(here, join(dir, 'sdk', 'ts'));

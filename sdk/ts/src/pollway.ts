@@ -30,7 +30,7 @@ interface Request {
   /** Milliseconds to the end of the answer. */
   time?: number;
   /** Gives it up. */
-  held?: AbortSignal;
+  held?: AbortSignal | undefined;
   /** It outlives the page. */
   keepalive?: boolean;
 }
@@ -100,11 +100,11 @@ class Poll implements Connection {
     if (next !== '') query.set('after', next);
     let page: Inbox;
     try {
-      this.#held = new AbortController();
-      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, { time: patience ?? hold * 1000 + grace, held: this.#held.signal });
+      if (patience === undefined) this.#held = new AbortController();
+      page = await this.#request<Inbox>('GET', `/v1/inbox?${query}`, { time: patience ?? hold * 1000 + grace, held: this.#held?.signal });
     } catch (e) {
       if (this.#patience !== undefined && !this.#ended) return next; // it was asked for something quicker
-      if (patience !== undefined) throw new Unheard(String(e));
+      if (patience !== undefined && !(e instanceof HttpError)) throw new Unheard(String(e));
       if (this.#ended || !this.#cut(e, (this.#o.clock.now() - began) / 1000)) throw e;
       return next;
     }

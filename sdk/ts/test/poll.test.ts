@@ -87,3 +87,33 @@ test('when the network may have changed the poll that is held is given up, and o
   assert.deepEqual(states.slice(2), ['waiting 0', 'connecting ']);
   await client.close();
 });
+
+test('who asks again and again whether the server is there hears its answer', async () => {
+  const clock = new VirtualClock();
+  const asked: string[] = [];
+  const fetch = ((input: string, init: RequestInit) => {
+    const u = new URL(input);
+    const wait = u.searchParams.get('wait') ?? '0';
+    asked.push(wait);
+    const [body, status] = u.pathname === '/v1/inbox' && wait === '0' ? [{ type: 'urn:posthouse:problem:token-expired' }, 401] : [{ user: 'bob@localhost' }, 200];
+    return new Promise<Response>((resolve, reject) => {
+      init.signal!.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')));
+      const answer = () => resolve(new Response(JSON.stringify(body), { status, headers: { 'Content-Type': 'application/json' } }));
+      clock.timer(300 + Number(wait) * 1000, answer);
+    });
+  }) as unknown as typeof globalThis.fetch;
+  const client = new Client(
+    { credentials: { token: 't' }, device: 'phone', network: '', store: memoryStore(), trace: undefined },
+    { ways: [new PollWay({ base: 'http://localhost', clock, fetch })], clock, random: () => 0.5, prefix: 'k' },
+  );
+  const states: string[] = [];
+  client.on('state', (s) => states.push(`${s.state} ${s.reason?.code ?? ''}`));
+  await clock.pass(1000);
+  for (let i = 0; i < 10; i++) {
+    client.networkChanged();
+    await clock.pass(100);
+  }
+  assert.deepEqual(asked, ['0', '50', '0']);
+  assert.deepEqual(states, ['connecting ', 'online ', 'closed expired']);
+  await client.close();
+});

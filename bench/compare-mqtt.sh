@@ -47,7 +47,7 @@ run() { # scenario flags…
 run --scenario pairs
 run --scenario pairs --qos 1
 run --scenario fan
-run --scenario queue --qos 1
 run --scenario rate --rate 5000
 run --scenario rate --rate 50000
+run --scenario queue --qos 1 # later: a store has work to do long after it
 run --scenario idle --connections 15000

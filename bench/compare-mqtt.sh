@@ -44,10 +44,10 @@ run() { # scenario flags…
     row "$name" mqtt --target "${at[$name]}" --pid "${pid[$name]}" ${login[$name]:-} "$@"
   done
 }
+run --scenario idle --connections 15000 # first: what others leave behind shrinks for some time
 run --scenario pairs
 run --scenario pairs --qos 1
 run --scenario fan
 run --scenario rate --rate 5000
 run --scenario rate --rate 50000
-run --scenario queue --qos 1 # later: a store has work to do long after it
-run --scenario idle --connections 15000
+run --scenario queue --qos 1 # last: a store has work to do long after it

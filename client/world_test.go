@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/stage"
 	"github.com/posthouse-im/posthouse/client/link"
 	"github.com/posthouse-im/posthouse/internal/golden"
 	"github.com/posthouse-im/posthouse/transport/link/frame"
@@ -97,30 +98,17 @@ func (w *world) dial(ctx context.Context) (net.Conn, error) {
 
 func (p *peer) serve() {
 	defer p.Close()
-	var buf []byte
-	chunk := make([]byte, 4096)
-	for {
-		n, err := p.Read(chunk)
+	for raw := range stage.Frames(p) {
+		f, err := frame.Decode(raw)
 		if err != nil {
 			return
 		}
-		for buf = append(buf, chunk[:n]...); ; {
-			raw, n, err := frame.Next(buf, 1<<20)
-			if err != nil || n == 0 {
-				break
-			}
-			f, err := frame.Decode(raw)
-			if err != nil {
-				return
-			}
-			buf = buf[n:]
-			answer := p.hear(f)
-			if _, bye := f.(*frame.Close); bye || p.isReset() {
-				return
-			}
-			if answer != nil {
-				time.AfterFunc(p.far(), func() { p.Write(frame.Append(nil, answer)) })
-			}
+		answer := p.hear(f)
+		if _, bye := f.(*frame.Close); bye || p.isReset() {
+			return
+		}
+		if answer != nil {
+			time.AfterFunc(p.far(), func() { p.Write(frame.Append(nil, answer)) })
 		}
 	}
 }

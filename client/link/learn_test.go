@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/client/internal/stage"
 	"github.com/posthouse-im/posthouse/internal/cost"
 	"github.com/posthouse-im/posthouse/keepalive"
 	"github.com/posthouse-im/posthouse/keepalive/learn"
@@ -425,21 +426,9 @@ func byHand(carry func(net.Conn) net.Conn) (func(context.Context) (net.Conn, err
 		ours, theirs := net.Pipe()
 		h := &hand{theirs, make(chan frame.Frame, 100)}
 		go func() { // ends with the connection
-			var buf []byte
-			for chunk := make([]byte, 4096); ; {
-				n, err := theirs.Read(chunk)
-				if err != nil {
-					return
-				}
-				for buf = append(buf, chunk[:n]...); ; {
-					raw, n, err := frame.Next(buf, 1<<20)
-					if err != nil || n == 0 {
-						break
-					}
-					if f, err := frame.Decode(raw); err == nil {
-						h.said <- f
-					}
-					buf = buf[n:]
+			for raw := range stage.Frames(theirs) {
+				if f, err := frame.Decode(raw); err == nil {
+					h.said <- f
 				}
 			}
 		}()

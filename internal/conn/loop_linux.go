@@ -26,7 +26,8 @@ const (
 // once.
 //
 // A loop that sleeps while another is awake is not woken for a little work: the
-// other does it before it sleeps itself. Who serves a loop owns it.
+// other does it before it sleeps itself, and so does who has the watch. Who
+// serves a loop owns it.
 type loop struct {
 	own    sync.Mutex // held by who serves the loop: its goroutine unless that sleeps, or who helps
 	all    *loops
@@ -53,7 +54,7 @@ type loop struct {
 	blind atomic.Bool   // nobody else looks at its sockets
 	bell  chan struct{} // ends its doze
 	timer *time.Timer   // and so does this
-	until time.Time     // when timer ends; zero is never
+	until time.Time     // when its sleep ends by itself; zero is never
 
 	left  atomic.Bool // there is work that is left to a loop that is awake
 	mu    sync.Mutex

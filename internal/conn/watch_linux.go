@@ -82,28 +82,27 @@ func (w *watch) take(l *loop) bool {
 // handOn is called by a loop that has the watch and no time for it.
 func (w *watch) handOn(l *loop) {
 	for {
-		for _, m := range w.loops.list {
-			if m.state.Load() == dozing {
-				w.holder.Store(int32(m.index) + 1)
-				m.ring()
-				return
-			}
+		if m := w.dozer(); m != nil {
+			w.holder.Store(int32(m.index) + 1)
+			m.ring()
+			return
 		}
 		w.holder.Store(0)
 		// One may have fallen asleep meanwhile that relied on this one.
-		if !w.loops.anyDozing() || !w.holder.CompareAndSwap(0, int32(l.index)+1) {
+		if w.dozer() == nil || !w.holder.CompareAndSwap(0, int32(l.index)+1) {
 			return
 		}
 	}
 }
 
-func (ls *loops) anyDozing() bool {
-	for _, l := range ls.list {
-		if l.state.Load() == dozing {
-			return true
+// dozer is a loop that dozes, or nil.
+func (w *watch) dozer() *loop {
+	for _, m := range w.loops.list {
+		if m.state.Load() == dozing {
+			return m
 		}
 	}
-	return false
+	return nil
 }
 
 // round does what little there is to do for others, and returns how many events

@@ -46,10 +46,10 @@ func TestWatchOverAll(t *testing.T) {
 	}
 }
 
-// A loop that has much to do hands the watch on, and the sockets of another that
-// dozes are served while it is busy.
-func TestWatchIsHandedOn(t *testing.T) {
-	const loops = 3
+// stalled is a server one of whose loops, that of the first connections and
+// probe, stands still in the middle of a round in which each of them has said
+// something. Release has it go on.
+func stalled(t *testing.T, loops int) (conns [][]net.Conn, first *probe, release func()) {
 	w := way{"loop", loops, "tcp"}
 	block, entered := make(chan struct{}), make(chan struct{}, 100)
 	r := w.start(t, Options{}, func() *probe {
@@ -62,17 +62,23 @@ func TestWatchIsHandedOn(t *testing.T) {
 			return len(b), nil
 		}}
 	})
-	release := sync.OnceFunc(func() { close(block) })
+	release = sync.OnceFunc(func() { close(block) })
 	t.Cleanup(release)
-	conns, _ := parted(r, loops, 2*little+1)
-	// All of one loop speak while that is kept from looking.
+	conns, probes := parted(r, loops, 2*little+1)
 	io.WriteString(conns[0][0], "!")
 	<-entered
-	for _, c := range conns[0][1:] {
+	for _, c := range conns[0][1:] { // while it is kept from looking
 		io.WriteString(c, "!")
 	}
 	block <- struct{}{}
 	<-entered // one of them: and all that came with it is a round
+	return conns, probes[0][0], release
+}
+
+// A loop that has much to do hands the watch on, and the sockets of another that
+// dozes are served while it is busy.
+func TestWatchIsHandedOn(t *testing.T) {
+	conns, _, release := stalled(t, 3)
 	for range 100 {
 		for _, others := range conns[1:] {
 			for _, c := range []net.Conn{others[0], others[1]} {
@@ -90,29 +96,8 @@ func TestWatchIsHandedOn(t *testing.T) {
 // Whose loop is busy is left to it: others that have the watch do not look there
 // again and again.
 func TestWatchLooksAway(t *testing.T) {
-	w := way{"loop", 2, "tcp"}
-	block, entered := make(chan struct{}), make(chan struct{}, 100)
-	r := w.start(t, Options{}, func() *probe {
-		return &probe{data: func(p *probe, b []byte) (int, error) {
-			if b[0] == '!' {
-				entered <- struct{}{}
-				<-block
-			}
-			p.c.Write(b)
-			return len(b), nil
-		}}
-	})
-	release := sync.OnceFunc(func() { close(block) })
-	t.Cleanup(release)
-	conns, probes := parted(r, 2, 2*little+1)
-	busy := probes[0][0].c.d.(*loop)
-	io.WriteString(conns[0][0], "!")
-	<-entered
-	for _, c := range conns[0][1:] {
-		io.WriteString(c, "!")
-	}
-	block <- struct{}{}
-	<-entered
+	conns, first, release := stalled(t, 2)
+	busy := first.c.d.(*loop)
 	io.WriteString(conns[0][0], "x") // one more for it
 	for !busy.blind.Load() {
 		runtime.Gosched()

@@ -145,15 +145,18 @@ func TestSNWaiting(t *testing.T) {
 	cfg := sensors()
 	cfg.SN.MaxWaiting, cfg.SN.MaxDatagram = 150, 300
 	body := long(64)
-	snDialogue(t, cfg, `
-		app C: CONNECT 5 id=app user=alice clean
-		app S: CONNACK*
+	const asleep = `
 		n1 N: CONNECT n1 600s
 		n1 G: CONNACK
 		n1 N: SUBSCRIBE 'ab q1 #1
 		n1 G: SUBACK t0 #1 q1
 		n1 N: DISCONNECT 600s
 		n1 G: DISCONNECT
+	`
+	snDialogue(t, cfg, `
+		app C: CONNECT 5 id=app user=alice clean
+		app S: CONNACK*
+`+asleep+`
 		app C: PUBLISH ab q0 message-expiry-interval=5 :old
 		app C: PUBLISH ab q1 #1 message-expiry-interval=20 :late
 		app S: PUBACK #1
@@ -187,13 +190,7 @@ func TestSNWaiting(t *testing.T) {
 		h.play(`
 			app C: CONNECT 4 id=app user=alice clean
 			app S: CONNACK*
-			n1 N: CONNECT n1 600s
-			n1 G: CONNACK
-			n1 N: SUBSCRIBE 'ab q1 #1
-			n1 G: SUBACK t0 #1 q1
-			n1 N: DISCONNECT 600s
-			n1 G: DISCONNECT
-		`)
+` + asleep)
 		const n = 5000
 		for range n {
 			h.line("app C: PUBLISH ab q0 :" + body)

@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net"
 	"strconv"
 	"strings"
@@ -356,27 +358,38 @@ func (d *dial) end() {
 func (d *dial) listen() {
 	d.said = []frame.Raw{}
 	go func() { // ends with the connection
+		for raw := range Frames(d.theirs) {
+			d.take(raw)
+		}
+		d.mu.Lock()
+		d.closed = true
+		d.mu.Unlock()
+	}()
+}
+
+// Frames is what is said on r until it ends. What comes after something that is
+// no frame is read, and not heard.
+func Frames(r io.Reader) iter.Seq[frame.Raw] {
+	return func(yield func(frame.Raw) bool) {
 		var buf []byte
-		chunk := make([]byte, 64<<10)
-		for {
-			n, err := d.theirs.Read(chunk)
-			buf = append(buf, chunk[:n]...)
-			for {
-				raw, n, err := frame.Next(bytes.Clone(buf), 1<<24)
-				if err != nil || n == 0 {
-					break
+		for chunk := make([]byte, 64<<10); ; {
+			raw, n, err := frame.Next(buf, 1<<24)
+			switch {
+			case err != nil:
+				io.Copy(io.Discard, r)
+				return
+			case n > 0:
+				if buf = buf[n:]; !yield(raw) {
+					return
 				}
-				buf = buf[n:]
-				d.take(raw)
+				continue
 			}
-			if err != nil {
-				d.mu.Lock()
-				d.closed = true
-				d.mu.Unlock()
+			if n, err = r.Read(chunk); n == 0 && err != nil {
 				return
 			}
+			buf = append(buf, chunk[:n]...)
 		}
-	}()
+	}
 }
 
 func (d *dial) take(raw frame.Raw) {
